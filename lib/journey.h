@@ -1,0 +1,165 @@
+// The journey: the plan of one exchange as a pure state machine. Fed events with a time stamp, it answers with steps; it reads no clock, no
+// socket and no random device, and reaches what it shares only through target and admission calls. The same code runs in the live proxy and in
+// a test that plays a month in a second. One owner, no locking. Source of the rules: BEHAVIOUR 3-7 and 9.
+//
+//   admitted ──> choosing ──start──> attempting ──content──> committed ──> over
+//                  ^  │  ^               │ ended: retry / next target          ^
+//                  │  v  └── waiting <───┤                                     │
+//                queued (slot)           └── deliver / refuse ─────────────────┘
+#ifndef SJ_JOURNEY_H
+#define SJ_JOURNEY_H
+
+#include "backoff.h"
+#include "refusal.h"
+#include "target.h"
+#include "verdict.h"
+
+typedef struct sj_retry_policy {
+    sj_backoff backoff;
+    int64_t throttle_base_ms, throttle_cap_ms; // throttled without a hint
+    int64_t max_hint_ms;
+    int max_attempts;                 // on the last target of a chain
+    int max_attempts_before_fallback; // on the others
+    int64_t max_wait_total_ms;        // unhinted waits of the whole exchange
+    sj_verdict_rules rules;
+} sj_retry_policy;
+
+typedef struct sj_hop {
+    sj_target *target;            // borrowed; outlives the journey
+    const char *label;            // "upstream/model" as shown in labels; borrowed
+    const sj_retry_policy *retry; // borrowed
+    uint64_t credential;          // hash of what would be sent there
+    int64_t first_byte_timeout_ms, idle_timeout_ms, answer_timeout_ms;
+    int64_t max_open_wait_ms;     // 0: fail at once
+    int64_t context_tokens;       // declared context of its model, 0 unknown
+    bool rewrites_model;          // names a model: needs a body that can be spliced
+    bool same_upstream;           // as the first hop (bodies bound to an upstream may go there)
+} sj_hop;
+
+typedef enum sj_repeat {
+    SJ_REPEAT_FREELY, // generation paths
+    SJ_REPEAT_SAFE,   // GET, HEAD: retried, no fallback
+    SJ_REPEAT_UNSENT, // other methods: only if never sent, or on 429
+} sj_repeat;
+
+typedef struct sj_plan {
+    const sj_hop *hops; // at least one; borrowed
+    size_t hop_count;
+    sj_waiter waiter;   // worker, exchange id, client
+    sj_repeat repeat;
+    bool movable;         // the body is a JSON object whose model can be spliced
+    bool bound;           // the body refers to state at one upstream
+    bool replayable;      // false: background, store beyond default, hosted tools with replay = false: never repeated once sent
+    bool stream;          // the request asked for a stream
+    bool client_retrying; // x-stainless-retry-count >= 1: one attempt per target, paying the budget
+    int64_t deadline_ms;  // absolute; bounds the time to commit
+    int64_t stream_max_ms;// after commit; 0 off
+    int64_t fallback_gate_ms;
+    uint64_t seed;        // of this exchange's jitter
+} sj_plan;
+
+enum { SJ_JOURNEY_MAX_STEPS = 6, SJ_JOURNEY_MAX_NOTES = 10, SJ_TRAIL_MAX = 24 };
+
+typedef enum sj_step_kind {
+    SJ_STEP_START,       // start attempt `attempt` on hop `hop`; fresh: on a new connection
+    SJ_STEP_CANCEL,      // drop attempt `attempt`; nothing more of it is wanted
+    SJ_STEP_SAVE,        // keep attempt `attempt`'s whole answer: it may be delivered later (replaces one kept before)
+    SJ_STEP_COMMIT,      // what is held of attempt `attempt` goes to the client now, and everything after it as it comes
+    SJ_STEP_DELIVER,     // attempt `attempt`'s whole held answer goes to the client; the exchange is over
+    SJ_STEP_DELIVER_SAVED,
+    SJ_STEP_SUPPLY_DONE, // append `data: [DONE]` to the committed stream
+    SJ_STEP_FINISH,      // end the committed answer cleanly
+    SJ_STEP_BREAK,       // end the committed answer visibly: in-band error event where the protocol has one (not when `quiet`), then cut
+    SJ_STEP_REFUSE,      // answer with our own error
+} sj_step_kind;
+
+typedef struct sj_step {
+    sj_step_kind kind;
+    int attempt; // from 1
+    size_t hop;
+    bool fresh, quiet;
+    sj_refusal refusal;
+    int64_t retry_after_s; // REFUSE: 0 none
+} sj_step;
+
+// What happened, for log lines and metrics (BEHAVIOUR 15).
+typedef enum sj_note_kind {
+    SJ_NOTE_ATTEMPT,  // an attempt ended: hop, class, status, reason, ms
+    SJ_NOTE_RETRY,    // will try again on the same target: delay, source
+    SJ_NOTE_HINT_GATE,
+    SJ_NOTE_BREAKER,  // hop, change, global
+    SJ_NOTE_BUDGET_REFUSED,
+    SJ_NOTE_FALLBACK, // to hop, reason
+    SJ_NOTE_QUEUED,
+    SJ_NOTE_ALERT,    // credential or TLS trouble: worth a warning
+    SJ_NOTE_GRANT,    // a slot was handed to another exchange: post `wake`
+} sj_note_kind;
+
+typedef struct sj_note {
+    sj_note_kind kind;
+    size_t hop;
+    int status;
+    sj_class class;
+    int64_t ms;           // duration or delay
+    char reason[32];
+    const char *source;   // of a delay: "backoff", "retry-after", "gate", ...; static
+    sj_breaker_change change;
+    bool global;
+    sj_waiter wake;
+} sj_note;
+
+typedef struct sj_steps {
+    sj_step list[SJ_JOURNEY_MAX_STEPS];
+    int count;
+    sj_note notes[SJ_JOURNEY_MAX_NOTES];
+    int note_count;
+} sj_steps;
+
+typedef struct sj_journey sj_journey;
+
+// plan is copied (what it borrows is not). NULL: out of memory.
+sj_journey *sj_journey_new(const sj_plan *plan);
+// Before free the journey must be over (invariant 1: everything taken has been given back).
+void sj_journey_free(sj_journey **journey);
+
+// ---- events: each clears *out and fills it ----------------------------------------------------------------------------------
+void sj_journey_admitted(sj_journey *journey, int64_t now_ms, sj_steps *out);
+// Final answer head. inspected: the carrier will tell what the stream says (known protocol) or what the whole answer's finding is.
+void sj_journey_attempt_head(sj_journey *journey, int attempt, int status, const sj_retry_hint *hint, bool inspected, int64_t now_ms, sj_steps *out);
+// SJ_SAYS_* bits of an event of an inspected stream; 0 for bytes that mean nothing yet. Cheap when committed.
+// SJ_SAYS_CONTENT also stands for the first body byte of an opaque answer and for a held answer that outgrew its bound.
+void sj_journey_attempt_says(sj_journey *journey, int attempt, unsigned says, int64_t now_ms, sj_steps *out);
+// The transfer is over. facts.end is how; borrowed for the call. lacks_only_done / whole: what the protocol reader says of a stream.
+typedef struct sj_attempt_over {
+    sj_attempt_facts facts;
+    bool whole;           // the answer is complete by its protocol (always true for opaque answers with clean framing)
+    bool lacks_only_done; // complete but for [DONE]
+    bool sent;            // the request went out
+} sj_attempt_over;
+void sj_journey_attempt_ended(sj_journey *journey, int attempt, const sj_attempt_over *over, int64_t now_ms, sj_steps *out);
+// We hold the upstream back because the client is slow: the idle clock stands still meanwhile.
+void sj_journey_attempt_held(sj_journey *journey, int attempt, bool held, int64_t now_ms);
+void sj_journey_granted(sj_journey *journey, int64_t now_ms, sj_steps *out);
+void sj_journey_timer(sj_journey *journey, int64_t now_ms, sj_steps *out);
+// Idempotent; after it no step but CANCEL is given, and the journey is over.
+void sj_journey_client_gone(sj_journey *journey, int64_t now_ms, sj_steps *out);
+
+// When sj_journey_timer must be called next; INT64_MAX: never. Changes with every event.
+int64_t sj_journey_due_ms(const sj_journey *journey);
+bool sj_journey_is_over(const sj_journey *journey);
+
+// ---- for labels, log and error texts ----------------------------------------------------------------------------------------
+typedef struct sj_journey_summary {
+    int attempts_sent;
+    int retries;
+    size_t hop;             // of the answer, or of the last attempt
+    const char *fallback;   // reason, NULL when the first target answered; owned by the journey
+    int64_t wait_ms, queue_ms, upstream_ms; // upstream_ms: of the attempt that answered
+} sj_journey_summary;
+sj_journey_summary sj_journey_read(const sj_journey *journey);
+// "a/m 503 410ms, wait 520ms, b/n 200 150ms": bounded to size, NUL-terminated. A running attempt shows as its label alone.
+void sj_journey_trail(const sj_journey *journey, int64_t now_ms, char *out, size_t size);
+// What was tried and what to do, for our own error text.
+void sj_journey_message(const sj_journey *journey, sj_refusal refusal, char *out, size_t size);
+
+#endif
