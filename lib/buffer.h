@@ -14,10 +14,10 @@ typedef struct sj_buffer {
 
 static inline sj_buffer sj_buffer_with_max(size_t max_bytes) { return (sj_buffer){.max = max_bytes}; }
 
-[[gnu::warn_unused_result]] bool sj_buffer_append(sj_buffer *buffer, const void *bytes, size_t n);
-[[gnu::warn_unused_result]] bool sj_buffer_add(sj_buffer *buffer, sj_slice bytes);
-[[gnu::warn_unused_result]] bool sj_buffer_text(sj_buffer *buffer, const char *text);
-[[gnu::warn_unused_result, gnu::format(printf, 2, 3)]] bool sj_buffer_printf(sj_buffer *buffer, const char *format, ...);
+__attribute__((warn_unused_result)) bool sj_buffer_append(sj_buffer *buffer, const void *bytes, size_t n);
+__attribute__((warn_unused_result)) bool sj_buffer_add(sj_buffer *buffer, sj_slice bytes);
+__attribute__((warn_unused_result)) bool sj_buffer_text(sj_buffer *buffer, const char *text);
+__attribute__((warn_unused_result, format(printf, 2, 3))) bool sj_buffer_printf(sj_buffer *buffer, const char *format, ...);
 // Drops n bytes from the front.
 void sj_buffer_consume(sj_buffer *buffer, size_t n);
 static inline void sj_buffer_clear(sj_buffer *buffer) { buffer->n = 0; }

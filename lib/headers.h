@@ -30,7 +30,7 @@ void sj_headers_free(sj_headers *headers);
 // Keeps the memory for the next use.
 void sj_headers_clear(sj_headers *headers);
 // False: over the caps above, or out of memory; nothing was added.
-[[gnu::warn_unused_result]] bool sj_headers_add(sj_headers *headers, sj_slice name, sj_slice value);
+__attribute__((warn_unused_result)) bool sj_headers_add(sj_headers *headers, sj_slice name, sj_slice value);
 sj_header sj_headers_at(const sj_headers *headers, size_t index);
 // The first field of that name (case-insensitive), or {NULL,0}.
 sj_slice sj_headers_get(const sj_headers *headers, const char *name);

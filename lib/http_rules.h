@@ -24,16 +24,16 @@ bool sj_http_is_hop_by_hop(sj_slice name, sj_slice connection_values);
 
 // Client's fields that go upstream, in order, appended to out: all but hop-by-hop, Host, Content-Length, Expect and x-stormjib-*.
 // False: out is full.
-[[gnu::warn_unused_result]] bool sj_http_forward_request(const sj_headers *in, sj_headers *out);
+__attribute__((warn_unused_result)) bool sj_http_forward_request(const sj_headers *in, sj_headers *out);
 // Upstream's fields that go to the client: all but hop-by-hop and Content-Length.
-[[gnu::warn_unused_result]] bool sj_http_forward_answer(const sj_headers *in, sj_headers *out);
+__attribute__((warn_unused_result)) bool sj_http_forward_answer(const sj_headers *in, sj_headers *out);
 
 // Path of a target without query and fragment; absolute-form ("http://host/path?q") loses scheme and authority. "*" stays "*".
 sj_slice sj_http_path(sj_slice raw_target);
 // The exact target to ask the upstream for (BEHAVIOUR 2): base_path ("" or "/v1", no trailing slash) replaces a leading "/v1" segment of the
 // client's path, else is put before it; without base_path the client's path stays. extra_query ("a=b&c=d" or empty) is appended to the query.
 // Percent-encoding, query and an odd '#' are not touched. False: out is full.
-[[gnu::warn_unused_result]] bool sj_http_upstream_target(sj_slice base_path, sj_slice raw_target, sj_slice extra_query, sj_buffer *out);
+__attribute__((warn_unused_result)) bool sj_http_upstream_target(sj_slice base_path, sj_slice raw_target, sj_slice extra_query, sj_buffer *out);
 
 // POST to chat/completions, completions, embeddings, moderations, images/*, audio/*, messages, responses, under any prefix
 // ("/v1/", "/openai/deployments/x/", "/v1beta/openai/") and with any trailing slash; not their sub-resources (responses/{id}/cancel).

@@ -9,6 +9,6 @@ typedef enum sj_coding { SJ_CODING_IDENTITY, SJ_CODING_GZIP, SJ_CODING_DEFLATE, 
 // From the Content-Encoding value; several codings are SJ_CODING_OTHER; empty and "identity" are SJ_CODING_IDENTITY.
 sj_coding sj_coding_of(sj_slice content_encoding);
 // gzip (several members allowed) or deflate (zlib-wrapped or raw). False: damaged, cut short, or past out->max.
-[[gnu::warn_unused_result]] bool sj_inflate(sj_coding coding, sj_slice in, sj_buffer *out);
+__attribute__((warn_unused_result)) bool sj_inflate(sj_coding coding, sj_slice in, sj_buffer *out);
 
 #endif

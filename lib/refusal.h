@@ -29,6 +29,6 @@ const char *sj_refusal_code(sj_refusal refusal);
 // The instant sheds, which `client_retries = "shed"` leaves to the client's own retries: queue_full, overloaded, shutting_down.
 bool sj_refusal_is_shed(sj_refusal refusal);
 // {"error": {"message", "type": "stormjib_error", "param": null, "code"}}; the message is escaped.
-[[gnu::warn_unused_result]] bool sj_refusal_body(sj_refusal refusal, const char *message, sj_buffer *out);
+__attribute__((warn_unused_result)) bool sj_refusal_body(sj_refusal refusal, const char *message, sj_buffer *out);
 
 #endif

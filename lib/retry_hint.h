@@ -29,7 +29,7 @@ sj_retry_hint sj_retry_hint_read(const sj_headers *answer, int status, int64_t w
 const char *sj_hint_source_name(sj_hint_source source);
 
 // All three HTTP-date forms; Unix time in ms. False: malformed.
-[[gnu::warn_unused_result]] bool sj_http_date_parse(sj_slice text, int64_t *unix_ms);
+__attribute__((warn_unused_result)) bool sj_http_date_parse(sj_slice text, int64_t *unix_ms);
 
 typedef struct sj_client_patience {
     int64_t timeout_ms; // what the proxy may use: t' = max(0.9 t, t - 1 s) of the SDK headers, x-stormjib-deadline as it is; 0: unsaid
