@@ -33,8 +33,9 @@ typedef enum sj_slot_answer { SJ_SLOT_GRANTED, SJ_SLOT_QUEUED, SJ_SLOT_FULL } sj
 
 sj_admission *sj_admission_new(const sj_admission_rules *rules);
 void sj_admission_free(sj_admission **admission); // NULL-safe; nobody may hold a slot or wait
+// A larger limit hands out nothing by itself: call sj_admission_next afterwards until it wakes nobody.
 void sj_admission_set_rules(sj_admission *admission, const sj_admission_rules *rules);
-const sj_admission_rules *sj_admission_rules_of(const sj_admission *admission); // a snapshot is not taken: only max_waiting/timeout hints
+sj_admission_rules sj_admission_rules_of(sj_admission *admission); // a snapshot
 // FIFO: a free slot is only granted at once when nobody waits before.
 sj_slot_answer sj_admission_acquire(sj_admission *admission, const sj_waiter *waiter);
 // Whether the waiter's slot has been granted meanwhile.
@@ -44,6 +45,8 @@ void sj_admission_leave(sj_admission *admission, uint64_t exchange_id, sj_wake *
 // A granted waiter takes note of its slot: the queue forgets it; the slot stays held until release.
 void sj_admission_take(sj_admission *admission, uint64_t exchange_id);
 void sj_admission_release(sj_admission *admission, sj_wake *wake);
+// Grants a slot that is free to the next waiter, if there are both.
+void sj_admission_next(sj_admission *admission, sj_wake *wake);
 typedef struct sj_admission_stats {
     int in_flight, waiting, limit;
 } sj_admission_stats;

@@ -37,7 +37,7 @@ typedef struct sj_breaker_rules {
 
 extern const sj_breaker_rules sj_breaker_rules_default;
 
-enum { SJ_BREAKER_BUCKETS = 10 };
+enum { SJ_BREAKER_BUCKETS = 10, SJ_BREAKER_PROBES_MAX = 64 }; // more probes than that are never out
 
 typedef enum sj_breaker_outcome { SJ_OUTCOME_SUCCESS, SJ_OUTCOME_FAILURE, SJ_OUTCOME_NEUTRAL } sj_breaker_outcome;
 
@@ -46,7 +46,13 @@ typedef struct sj_breaker_permit {
     uint64_t generation;
     bool held;  // false: given back already, or never taken
     bool probe;
+    uint64_t serial; // of a probe: tells it from the ones written off
 } sj_breaker_permit;
+
+typedef struct sj_breaker_probe {
+    uint64_t serial;
+    int64_t at_ms;
+} sj_breaker_probe;
 
 typedef struct sj_breaker_bucket {
     int64_t index; // now / bucket width when it was last written
@@ -56,7 +62,7 @@ typedef struct sj_breaker_bucket {
 typedef struct sj_breaker_change {
     bool changed;
     sj_breaker_state from, to;
-    const char *reason; // static: "consecutive failures", "failure rate", "slow rate", "probe failed", "probes succeeded", "recovery time over", "operator"
+    const char *reason; // static: "consecutive failures", "failure rate", "slow rate", "probe failed", "slow probe", "probes succeeded", "recovery time over", "operator"
 } sj_breaker_change;
 
 typedef struct sj_breaker {
@@ -68,28 +74,36 @@ typedef struct sj_breaker {
     int64_t first_failure_ms;   // of the present run of failures
     uint64_t failing_exchange;  // id of the exchange of the run's first failure
     bool failing_exchanges_differ;
+    bool always_from_two;       // the "from >= 2 exchanges" rule holds even when nobody else is in flight (global breaker)
     int in_flight;              // permits out, all generations
     int64_t open_until_ms;
+    int64_t open_for_ms;        // the last recovery time drawn
     int64_t closed_since_ms;
     int reopenings;             // for growth; back to 0 after a healthy while closed
-    int probes_out;             // of this half-open generation
+    sj_breaker_probe probes[SJ_BREAKER_PROBES_MAX]; // of this half-open generation, oldest first; one older than probe_timeout_ms is written
+    int probes_out;             // off at the next admission: it no longer counts against the limit, its result still does
+    uint64_t probe_serial;
     int probes_succeeded;
     uint64_t stale_results;     // of an older generation: counted, no effect
 } sj_breaker;
 
+// FORCED_OPEN beats enabled = false; any other state admits everything then (and falls back to CLOSED), and still counts.
 void sj_breaker_init(sj_breaker *breaker, const sj_breaker_rules *rules, int64_t now_ms);
 // New parameters in place (reload); state and counts stay.
 void sj_breaker_set_rules(sj_breaker *breaker, const sj_breaker_rules *rules);
 // True: *permit is held. False: *retry_at_ms is the earliest moment worth asking again (open: reopening; half-open with all probes out: now + 50 ms or the
 // earliest end of a probe; forced open: INT64_MAX).
-[[gnu::warn_unused_result]] bool sj_breaker_admit(sj_breaker *breaker, int64_t now_ms, sj_breaker_permit *permit, int64_t *retry_at_ms, sj_breaker_change *change);
+__attribute__((warn_unused_result)) bool sj_breaker_admit(sj_breaker *breaker, int64_t now_ms, sj_breaker_permit *permit, int64_t *retry_at_ms, sj_breaker_change *change);
 // Whether admit would say yes, changing nothing.
 bool sj_breaker_would_admit(const sj_breaker *breaker, int64_t now_ms, int64_t *retry_at_ms);
+// A neutral outcome is not counted, unless it is slow while the slow rate is watched: nobody waits for a hung upstream to the end.
 // Gives the permit back; exactly once per held permit (further calls do nothing). exchange_id tells exchanges apart for the "from >= 2 exchanges" rule.
 void sj_breaker_report(sj_breaker *breaker, sj_breaker_permit *permit, sj_breaker_outcome outcome, bool slow, uint64_t exchange_id,
                        int64_t now_ms, sj_rng *rng, sj_breaker_change *change);
 // Operator: SJ_BREAKER_FORCED_OPEN, SJ_BREAKER_DISABLED, or SJ_BREAKER_CLOSED (back to normal, counts cleared).
 void sj_breaker_force(sj_breaker *breaker, sj_breaker_state state, int64_t now_ms, sj_breaker_change *change);
+// The window's sums; index means nothing here.
+sj_breaker_bucket sj_breaker_window(const sj_breaker *breaker, int64_t now_ms);
 const char *sj_breaker_state_name(sj_breaker_state state);
 
 #endif

@@ -29,6 +29,7 @@ typedef struct sj_budget {
 typedef struct sj_charge {
     int paid;        // 0: nothing, or passed on the floor
     bool from_floor;
+    int64_t floor_ms; // when it passed on the floor
 } sj_charge;
 
 void sj_budget_init(sj_budget *budget, const sj_budget_rules *rules, int64_t now_ms);
@@ -36,10 +37,10 @@ void sj_budget_set_rules(sj_budget *budget, const sj_budget_rules *rules);
 // Counts a first attempt (for the floor's 10 %).
 void sj_budget_request(sj_budget *budget, int64_t now_ms);
 // False: refused.
-[[gnu::warn_unused_result]] bool sj_budget_charge(sj_budget *budget, bool throttled_or_timed_out, int64_t now_ms, sj_charge *charge);
+__attribute__((warn_unused_result)) bool sj_budget_charge(sj_budget *budget, bool throttled_or_timed_out, int64_t now_ms, sj_charge *charge);
 // The attempt was never sent: all of it back.
 void sj_budget_refund(sj_budget *budget, sj_charge *charge);
-// The attempt succeeded: what it paid comes back, or +1 when it needed no retry. Clears the charge.
+// The attempt succeeded: what it paid comes back, or +1 when it paid nothing. Clears the charge.
 void sj_budget_success(sj_budget *budget, sj_charge *charge);
 
 #endif

@@ -33,6 +33,8 @@ typedef enum sj_admit { SJ_ADMIT_YES, SJ_ADMIT_BREAKER_OPEN, SJ_ADMIT_GLOBAL_OPE
 typedef struct sj_permit {
     sj_breaker_permit breaker, global;
     int64_t started_ms;
+    int64_t probe_until_ms; // of a probe: a stream without content by then counts as failed (the journey ends the attempt); else 0
+    bool timed;             // its first content is in the latency record
 } sj_permit;
 
 enum { SJ_CHANGES_MAX = 2 };
@@ -44,8 +46,9 @@ typedef struct sj_changes { // transitions caused by one call; global ones are m
     int count;
 } sj_changes;
 
-// credential: hash of the credential that would be sent (hint gates are per credential). On anything but YES *retry_at_ms says when to ask again.
-[[gnu::warn_unused_result]] sj_admit sj_target_admit(sj_target *target, uint64_t credential, int64_t now_ms, sj_permit *permit,
+// credential: hash of the credential that would be sent (hint gates are per credential). On anything but YES *retry_at_ms says when to ask again: of several
+// obstacles the one that lasts longest is named.
+__attribute__((warn_unused_result)) sj_admit sj_target_admit(sj_target *target, uint64_t credential, int64_t now_ms, sj_permit *permit,
                                                      int64_t *retry_at_ms, sj_changes *changes);
 // The same question without taking anything.
 sj_admit sj_target_would_admit(sj_target *target, uint64_t credential, int64_t now_ms, int64_t *retry_at_ms);
@@ -74,7 +77,7 @@ int64_t sj_target_gate_turn(sj_target *target, uint64_t credential, int64_t now_
 // ---- budget -----------------------------------------------------------------------------------------------------------------
 
 void sj_target_count_request(sj_target *target, int64_t now_ms);
-[[gnu::warn_unused_result]] bool sj_target_charge(sj_target *target, bool throttled_or_timed_out, int64_t now_ms, sj_charge *charge);
+__attribute__((warn_unused_result)) bool sj_target_charge(sj_target *target, bool throttled_or_timed_out, int64_t now_ms, sj_charge *charge);
 void sj_target_refund(sj_target *target, sj_charge *charge);
 void sj_target_success(sj_target *target, sj_charge *charge);
 
@@ -86,7 +89,8 @@ typedef struct sj_target_stats {
     int consecutive_failures, window_calls, window_failures, window_slow;
     uint64_t generation, stale_results;
     int in_flight, budget_available, gates;
-    int64_t p50_first_content_ms, p95_first_content_ms; // -1: fewer than 20 samples
+    int64_t p50_first_content_ms, p95_first_content_ms; // of streams; -1: fewer than 20 samples
+    int64_t p50_whole_ms, p95_whole_ms;                 // of whole answers, to their end
 } sj_target_stats;
 sj_target_stats sj_target_read(sj_target *target, int64_t now_ms);
 void sj_target_force(sj_target *target, sj_breaker_state state, int64_t now_ms, sj_changes *changes);
