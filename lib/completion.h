@@ -69,6 +69,6 @@ sj_finding sj_completion_answer(sj_completion *completion, sj_slice body);
 void sj_completion_error_of(sj_completion *completion, sj_slice body);
 
 // An in-band error event ready to send: `data: {"error": {...}}` + blank line (chat, completions), with `event: error` for the others.
-[[gnu::warn_unused_result]] bool sj_completion_error_event(sj_protocol protocol, const char *code, const char *message, sj_buffer *out);
+__attribute__((warn_unused_result)) bool sj_completion_error_event(sj_protocol protocol, const char *code, const char *message, sj_buffer *out);
 
 #endif

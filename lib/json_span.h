@@ -4,21 +4,24 @@
 #define SJ_JSON_SPAN_H
 
 #include "buffer.h"
+#include "json_scan.h"
 
 #include <stdint.h>
 
-enum { SJ_JSON_MAX_DEPTH = 1000, SJ_JSON_MAX_MODEL_SPANS = 8, SJ_JSON_MAX_MODEL = 256 };
+enum { SJ_JSON_MAX_MODEL_SPANS = 8, SJ_JSON_MAX_MODEL = 256, SJ_JSON_MAX_CHOICES = 128 };
 
 // Called for each top-level member in order. key: decoded (escapes resolved) when it has at most 64 bytes, else the raw text between the
 // quotes. value: the raw bytes of the value, without surrounding white space. Return false to stop the walk.
 typedef bool (*sj_json_member_fn)(void *context, sj_slice key, sj_slice value);
 
-// True: the text is exactly one valid JSON object (and white space). On false members may have been reported already.
+// True: the text is exactly one valid JSON object (and white space). On false members may have been reported already, or the walk was stopped.
 bool sj_json_walk_object(sj_slice text, sj_json_member_fn on_member, void *context);
+// The same for an array; key is empty.
+bool sj_json_walk_array(sj_slice text, sj_json_member_fn on_element, void *context);
 // Decodes a raw JSON string value (with its quotes) to UTF-8. False: not a string, malformed, has U+0000, or longer than size - 1.
-[[gnu::warn_unused_result]] bool sj_json_decode_string(sj_slice raw, char *out, size_t size);
+__attribute__((warn_unused_result)) bool sj_json_decode_string(sj_slice raw, char *out, size_t size);
 // Appends text as a JSON string with quotes. Invalid UTF-8 becomes U+FFFD.
-[[gnu::warn_unused_result]] bool sj_json_encode_string(sj_slice text, sj_buffer *out);
+__attribute__((warn_unused_result)) bool sj_json_encode_string(sj_slice text, sj_buffer *out);
 
 typedef struct sj_json_edit {
     size_t offset, n; // the bytes of the body that are replaced
