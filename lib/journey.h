@@ -126,15 +126,23 @@ void sj_journey_free(sj_journey **journey);
 void sj_journey_admitted(sj_journey *journey, int64_t now_ms, sj_steps *out);
 // Final answer head. inspected: the carrier will tell what the stream says (known protocol) or what the whole answer's finding is.
 void sj_journey_attempt_head(sj_journey *journey, int attempt, int status, const sj_retry_hint *hint, bool inspected, int64_t now_ms, sj_steps *out);
-// SJ_SAYS_* bits of an event of an inspected stream; 0 for bytes that mean nothing yet. Cheap when committed.
-// SJ_SAYS_CONTENT also stands for the first body byte of an opaque answer and for a held answer that outgrew its bound.
+// SJ_SAYS_* bits of an event of an inspected stream (SJ_SAYS_ERROR apart), with the two below; 0 for bytes that mean nothing yet. Cheap when
+// committed. SJ_SAYS_CONTENT also stands for the first body byte of an opaque answer and for a held answer that outgrew its bound.
+enum {
+    SJ_SAYS_ALL_BUT_DONE = 1 << 8, // with this event the stream is complete but for [DONE]
+    SJ_SAYS_WHOLE = 1 << 9,        // with this event the stream is complete by its protocol
+};
 void sj_journey_attempt_says(sj_journey *journey, int attempt, unsigned says, int64_t now_ms, sj_steps *out);
+// An error event in an inspected stream; code and message are borrowed for the call. Before commit it may end the attempt (then CANCEL is among
+// the steps); after commit it has been passed on by the carrier, and the answer ends there.
+void sj_journey_attempt_error(sj_journey *journey, int attempt, const char *code, const char *message, int64_t now_ms, sj_steps *out);
 // The transfer is over. facts.end is how; borrowed for the call. lacks_only_done / whole: what the protocol reader says of a stream.
 typedef struct sj_attempt_over {
     sj_attempt_facts facts;
     bool whole;           // the answer is complete by its protocol (always true for opaque answers with clean framing)
     bool lacks_only_done; // complete but for [DONE]
     bool sent;            // the request went out
+    bool own_side;        // DNS, no route, connect
 } sj_attempt_over;
 void sj_journey_attempt_ended(sj_journey *journey, int attempt, const sj_attempt_over *over, int64_t now_ms, sj_steps *out);
 // We hold the upstream back because the client is slow: the idle clock stands still meanwhile.

@@ -33,6 +33,9 @@ typedef struct sj_front_handlers {
     void (*on_gone)(void *owner);
     // The call is over and `call` is invalid after it; exactly once. complete: the whole answer was handed to the kernel.
     void (*on_end)(void *owner, bool complete);
+    // Before the loop sleeps, after the server library has run: the place for work that was put off because a library was inside a callback.
+    // True: something was done that may have to be carried out. May be NULL.
+    bool (*on_turn)(void *context);
 } sj_front_handlers;
 
 typedef struct sj_front_limits {
@@ -45,7 +48,7 @@ enum { SJ_FRONT_HIGH_WATER = 64 * 1024, SJ_FRONT_LOW_WATER = 16 * 1024 };
 sj_front *sj_front_new(uv_loop_t *loop, const sj_front_limits *limits, const sj_front_handlers *handlers, void *context);
 void sj_front_set_limits(sj_front *front, const sj_front_limits *limits);
 // Takes connections from a listening, non-blocking socket; the fd stays the caller's. Several workers may be given the same fd or their own.
-[[gnu::warn_unused_result]] bool sj_front_listen(sj_front *front, int fd);
+__attribute__((warn_unused_result)) bool sj_front_listen(sj_front *front, int fd);
 // No new connections; idle keep-alive ones are closed; running calls go on and their connections close after the answer.
 void sj_front_quiesce(sj_front *front);
 // Cuts what still runs and closes every handle on the loop; *front is freed once the loop has run its closing callbacks.

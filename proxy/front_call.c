@@ -1,0 +1,488 @@
+#include "front_internal.h"
+
+#include "http_rules.h"
+#include "refusal.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+// How an answer leaves.
+//
+//   whole:   one MHD response from a buffer; MHD sends head and body in one go.
+//   pieces of known length: MHD pulls from `out` (QUEUED) and is suspended while it is empty (PULL).
+//   pieces of unknown length: MHD sends the head and the first bytes the same way; the first time it finds `out` empty it is suspended for good
+//   (DIRECT) and each piece is written to the socket as one chunk by ourselves. MHD has nothing of its own in flight then, so the bytes cannot
+//   mix; it is resumed once, to send the last chunk or to cut. A resume makes MHD walk its suspended connections: this way a streamed event
+//   costs one sendmsg, not a walk.
+
+enum { OUT_MAX = 8 * 1024 * 1024, EARLY_ANSWER_DRAIN = 64 * 1024 * 1024, READER_BLOCK = 16 * 1024, TARGET_MAX = 32 * 1024 };
+
+static conn *conn_of(struct MHD_Connection *mhd) {
+    conn *c = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
+    assert(c->magic == CONN_MAGIC);
+    return c;
+}
+
+// ---- birth and death ------------------------------------------------------------------------------------------------------------
+
+void *call_on_uri(void *cls, const char *uri, struct MHD_Connection *mhd) {
+    (void)cls;
+    conn *c = conn_of(mhd);
+    sj_call *call = calloc(1, sizeof *call);
+    if (!call)
+        return NULL;
+    *call = (sj_call){.magic = CALL_MAGIC, .conn = c, .target = sj_buffer_with_max(TARGET_MAX), .target_in_mhd = uri,
+                      .out = sj_buffer_with_max(OUT_MAX)};
+    sj_headers_init(&call->headers);
+    if (!sj_buffer_append(&call->target, uri, strlen(uri) + 1)) {
+        sj_buffer_free(&call->target);
+        free(call);
+        return NULL;
+    }
+    call->target.n--; // the NUL is there, but not counted
+    c->call = call;
+    c->front->calls++;
+    conn_wait(c, WAIT_HEADER);
+    return call;
+}
+
+static void forget_writable(sj_call *call) {
+    sj_call **link = &call->conn->front->writable_first;
+    while (call->in_writable_list && *link != call)
+        link = &(*link)->next_writable;
+    if (call->in_writable_list)
+        *link = call->next_writable;
+    call->in_writable_list = false;
+}
+
+void call_on_completed(void *cls, struct MHD_Connection *mhd, void **con_cls, enum MHD_RequestTerminationCode code) {
+    (void)cls;
+    (void)mhd;
+    sj_call *call = *con_cls;
+    *con_cls = NULL;
+    if (!call)
+        return;
+    assert(call->magic == CALL_MAGIC && !call->suspended);
+    conn *c = call->conn;
+    call->phase = PHASE_OVER;
+    c->call = NULL;
+    c->front->calls--;
+    forget_writable(call);
+    conn_watch(c, c->doomed || !c->watched ? 0 : UV_DISCONNECT);
+    if (!c->doomed)
+        conn_wait(c, WAIT_KEEPALIVE);
+    if (call->owner)
+        c->front->handlers.on_end(call->owner, call->sent_all && code == MHD_REQUEST_TERMINATED_COMPLETED_OK);
+    if (call->response)
+        MHD_destroy_response(call->response);
+    sj_buffer_free(&call->out);
+    sj_buffer_free(&call->target);
+    sj_headers_free(&call->headers);
+    call->magic = 0;
+    free(call);
+}
+
+static void suspend(sj_call *call, call_phase phase) {
+    call->phase = phase;
+    call->suspended = true;
+    MHD_suspend_connection(call->conn->mhd);
+}
+
+static void resume(sj_call *call) {
+    front_touch(call->conn->room);
+    if (!call->suspended)
+        return;
+    call->suspended = false;
+    if (call->phase != PHASE_WAITING)
+        call->phase = PHASE_QUEUED;
+    MHD_resume_connection(call->conn->mhd);
+}
+
+// ---- the request ----------------------------------------------------------------------------------------------------------------
+
+typedef struct head_reader {
+    sj_call *call;
+    const char *after; // one past the terminator that MHD put behind the last value
+    bool strange;      // a NUL inside a value
+    bool full;
+} head_reader;
+
+// MHD holds header lines in place and measures values by strlen: behind a value's terminator only the line end or the next name may stand.
+static bool ends_cleanly(const char *after, const char *next_name) {
+    return !after || after == next_name || strchr("\r\n \t", *after) != NULL;
+}
+
+static enum MHD_Result take_header(void *cls, enum MHD_ValueKind kind, const char *name, size_t name_n, const char *value, size_t value_n) {
+    (void)kind;
+    head_reader *reader = cls;
+    if (!ends_cleanly(reader->after, name))
+        reader->strange = true;
+    reader->after = value && value_n ? value + value_n + 1 : NULL;
+    if (!sj_headers_add(&reader->call->headers, (sj_slice){name, name_n}, (sj_slice){value ? value : "", value ? value_n : 0}))
+        reader->full = true;
+    return reader->full ? MHD_NO : MHD_YES;
+}
+
+static sj_http_fault read_head(sj_call *call, const char *method, const char *version) {
+    // The version stands right behind the target on the request line, unless a NUL cut the target short.
+    if (version != call->target_in_mhd + call->target.n + 1)
+        return (sj_http_fault){400, "The request line holds a NUL or stray spaces."};
+    head_reader reader = {.call = call};
+    MHD_get_connection_values_n(call->conn->mhd, MHD_HEADER_KIND, take_header, &reader);
+    if (reader.full)
+        return (sj_http_fault){400, "Too many header fields."};
+    if (reader.strange || !ends_cleanly(reader.after, NULL))
+        return (sj_http_fault){400, "A header field's value holds a NUL."};
+    (void)snprintf(call->version, sizeof call->version, "%s", version);
+    return sj_http_check_request(sj_slice_of(method), sj_buffer_slice(&call->target), sj_slice_of(version), &call->headers);
+}
+
+static enum MHD_Result queue_answer(sj_call *call) {
+    if (call->close_after || call->conn->front->quiescing)
+        (void)MHD_add_response_header(call->response, "Connection", "close");
+    call->phase = PHASE_QUEUED;
+    if (!call->streaming)
+        call->sent_all = true;
+    conn_wait(call->conn, WAIT_WRITE);
+    return MHD_queue_response(call->conn->mhd, (unsigned)call->status, call->response);
+}
+
+static enum MHD_Result refuse_framing(sj_call *call, sj_http_fault fault) {
+    sj_buffer body = sj_buffer_with_max(4096);
+    sj_headers headers;
+    sj_headers_init(&headers);
+    sj_refusal refusal = fault.status == 501 ? SJ_REFUSAL_NOT_IMPLEMENTED : SJ_REFUSAL_BAD_REQUEST;
+    bool ok = sj_refusal_body(refusal, fault.message, &body) &&
+              sj_headers_add(&headers, SJ_SLICE("Content-Type"), SJ_SLICE("application/json")) &&
+              sj_headers_add(&headers, SJ_SLICE("x-should-retry"), SJ_SLICE("false"));
+    if (ok)
+        sj_call_answer(call, fault.status, &headers, sj_buffer_slice(&body));
+    sj_buffer_free(&body);
+    sj_headers_free(&headers);
+    call->close_after = true;
+    return call->response ? queue_answer(call) : MHD_NO;
+}
+
+static int64_t announced_length(const sj_headers *headers) {
+    sj_slice value = sj_headers_get(headers, "Content-Length");
+    if (!value.p)
+        return -1;
+    char *end;
+    errno = 0;
+    long long length = strtoll(value.p, &end, 10);
+    return errno || *end ? INT64_MAX : length;
+}
+
+static enum MHD_Result begin_request(sj_call *call, const char *method, const char *version) {
+    conn *c = call->conn;
+    sj_http_fault fault = read_head(call, method, version);
+    if (fault.status)
+        return refuse_framing(call, fault);
+    sj_slice expect = sj_headers_get(&call->headers, "Expect");
+    sj_call_head head = {
+        .method = sj_slice_of(method),
+        .target = sj_buffer_slice(&call->target),
+        .version = sj_slice_of(call->version),
+        .headers = &call->headers,
+        .peer = c->peer,
+        .over_limit = c->over_limit,
+        .expects_continue = sj_slice_equal_nocase(expect, SJ_SLICE("100-continue")),
+        .content_length = announced_length(&call->headers),
+    };
+    call->phase = PHASE_BODY;
+    call->drain_left = EARLY_ANSWER_DRAIN;
+    conn_wait(c, WAIT_BODY);
+    call->owner = c->front->handlers.on_request(c->front->context, call, &head);
+    assert(call->owner);
+    // Answered early: a client that waits for 100, or would send too much to swallow, is answered at once, which closes the connection.
+    if (call->response && (head.expects_continue || head.content_length > EARLY_ANSWER_DRAIN))
+        return queue_answer(call);
+    return call->gone ? MHD_NO : MHD_YES;
+}
+
+static enum MHD_Result take_body(sj_call *call, const char *upload, size_t *upload_size) {
+    conn *c = call->conn;
+    c->wait_progress += *upload_size;
+    if (!call->response)
+        c->front->handlers.on_body(call->owner, (sj_slice){upload, *upload_size});
+    else if (*upload_size > call->drain_left)
+        return MHD_NO;
+    else
+        call->drain_left -= *upload_size;
+    *upload_size = 0;
+    return call->gone ? MHD_NO : MHD_YES;
+}
+
+static enum MHD_Result end_request(sj_call *call) {
+    conn_wait(call->conn, WAIT_NONE);
+    if (!call->response) {
+        call->phase = PHASE_WAITING;
+        call->conn->front->handlers.on_request_end(call->owner);
+    }
+    if (call->gone)
+        return MHD_NO;
+    if (call->response)
+        return queue_answer(call);
+    suspend(call, PHASE_WAITING);
+    return MHD_YES;
+}
+
+enum MHD_Result call_handle(void *cls, struct MHD_Connection *mhd, const char *url, const char *method, const char *version,
+                            const char *upload, size_t *upload_size, void **con_cls) {
+    (void)cls;
+    (void)mhd;
+    (void)url;
+    sj_call *call = *con_cls;
+    if (!call)
+        return MHD_NO;
+    assert(call->magic == CALL_MAGIC);
+    if (call->phase == PHASE_HEAD)
+        return begin_request(call, method, version);
+    if (call->phase == PHASE_BODY)
+        return *upload_size ? take_body(call, upload, upload_size) : end_request(call);
+    assert(call->phase == PHASE_WAITING);
+    if (call->gone)
+        return MHD_NO;
+    if (call->response)
+        return queue_answer(call);
+    suspend(call, PHASE_WAITING);
+    return MHD_YES;
+}
+
+// ---- the answer -----------------------------------------------------------------------------------------------------------------
+
+static void give(sj_call *call, int status, const sj_headers *headers, struct MHD_Response *response) {
+    assert(!call->response);
+    if (!response) {
+        sj_call_cut(call);
+        return;
+    }
+    for (size_t i = 0; i < headers->count; i++) {
+        sj_header header = sj_headers_at(headers, i);
+        // MHD refuses an empty value; one space reads the same.
+        (void)MHD_add_response_header(response, header.name.p, header.value.n ? header.value.p : " ");
+    }
+    call->response = response;
+    call->status = status;
+    if (call->phase == PHASE_WAITING)
+        resume(call);
+}
+
+void sj_call_answer(sj_call *call, int status, const sj_headers *headers, sj_slice body) {
+    if (call->gone)
+        return;
+    // The cast: MHD copies and does not write, but takes a plain pointer.
+    give(call, status, headers, MHD_create_response_from_buffer(body.n, (void *)(uintptr_t)body.p, MHD_RESPMEM_MUST_COPY));
+}
+
+static ssize_t read_nothing(void *cls, uint64_t position, char *out, size_t max) {
+    (void)cls;
+    (void)position;
+    (void)out;
+    (void)max;
+    return MHD_CONTENT_READER_END_OF_STREAM;
+}
+
+void sj_call_answer_head(sj_call *call, int status, const sj_headers *headers, int64_t content_length) {
+    if (call->gone)
+        return;
+    uint64_t size = content_length >= 0 ? (uint64_t)content_length : MHD_SIZE_UNKNOWN;
+    struct MHD_Response *response = MHD_create_response_from_callback(size, 1, read_nothing, NULL, NULL);
+    // Of unknown length MHD would announce chunks and then send a stray last one; in this mode it announces nothing and closes.
+    if (response && content_length < 0)
+        MHD_set_response_options(response, MHD_RF_HTTP_1_0_COMPATIBLE_STRICT, MHD_RO_END);
+    give(call, status, headers, response);
+}
+
+static size_t held_bytes(const sj_call *call) { return call->out.n - call->out_at; }
+
+static void take_held(sj_call *call, size_t n) {
+    call->out_at += n;
+    if (call->out_at == call->out.n) {
+        // An idle stream holds no buffer.
+        sj_buffer_free(&call->out);
+        call->out_at = 0;
+    }
+}
+
+static ssize_t end_of_answer(sj_call *call) {
+    if (call->cut || call->gone)
+        return MHD_CONTENT_READER_END_WITH_ERROR;
+    call->sent_all = true;
+    return MHD_CONTENT_READER_END_OF_STREAM;
+}
+
+// MHD asks for bytes.
+static ssize_t read_held(void *cls, uint64_t position, char *out, size_t max) {
+    (void)position;
+    sj_call *call = cls;
+    assert(call->magic == CALL_MAGIC);
+    size_t n = held_bytes(call) < max ? held_bytes(call) : max;
+    if (n && !call->gone) {
+        memcpy(out, call->out.p + call->out_at, n);
+        take_held(call, n);
+        conn_wait(call->conn, WAIT_WRITE);
+        if (call->wants_room && held_bytes(call) < SJ_FRONT_LOW_WATER && !call->in_writable_list) {
+            call->in_writable_list = true;
+            call->next_writable = call->conn->front->writable_first;
+            call->conn->front->writable_first = call;
+        }
+        return (ssize_t)n;
+    }
+    if (call->finished || call->cut || call->gone)
+        return end_of_answer(call);
+    conn_wait(call->conn, WAIT_NONE);
+    suspend(call, call->known_length ? PHASE_PULL : PHASE_DIRECT);
+    return 0;
+}
+
+void sj_call_begin(sj_call *call, int status, const sj_headers *headers, int64_t content_length) {
+    if (call->gone)
+        return;
+    call->streaming = true;
+    call->known_length = content_length >= 0;
+    call->chunked = !call->known_length && strcmp(call->version, "HTTP/1.0") != 0;
+    uint64_t size = call->known_length ? (uint64_t)content_length : MHD_SIZE_UNKNOWN;
+    // Of unknown length MHD reads into the connection's own memory; the response's block would only lie there.
+    size_t block = call->known_length ? READER_BLOCK : 1;
+    give(call, status, headers, MHD_create_response_from_callback(size, block, read_held, call, NULL));
+}
+
+static bool hold(sj_call *call, const struct iovec *pieces, int count, size_t skip) {
+    bool ok = true;
+    for (int i = 0; i < count && ok; i++) {
+        size_t jump = skip < pieces[i].iov_len ? skip : pieces[i].iov_len;
+        skip -= jump;
+        ok = sj_buffer_append(&call->out, (const char *)pieces[i].iov_base + jump, pieces[i].iov_len - jump);
+    }
+    return ok;
+}
+
+static void write_direct(sj_call *call, sj_slice bytes) {
+    char size_line[20];
+    int size_n = call->chunked ? snprintf(size_line, sizeof size_line, "%zx\r\n", bytes.n) : 0;
+    struct iovec pieces[3] = {
+        {size_line, (size_t)size_n},
+        {(void *)(uintptr_t)bytes.p, bytes.n},
+        {(void *)(uintptr_t) "\r\n", call->chunked ? 2 : 0},
+    };
+    size_t total = pieces[0].iov_len + pieces[1].iov_len + pieces[2].iov_len, sent = 0;
+    if (held_bytes(call) == 0) {
+        struct msghdr message = {.msg_iov = pieces, .msg_iovlen = 3};
+        ssize_t n = sendmsg(call->conn->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+        // A broken connection shows on the watch; here it is only bytes not sent.
+        sent = n > 0 ? (size_t)n : 0;
+    }
+    if (sent == total)
+        return;
+    if (!hold(call, pieces, 3, sent))
+        conn_doom(call->conn);
+    else {
+        conn_watch(call->conn, UV_DISCONNECT | UV_WRITABLE);
+        if (call->conn->waits != WAIT_WRITE)
+            conn_wait(call->conn, WAIT_WRITE);
+    }
+}
+
+size_t sj_call_write(sj_call *call, sj_slice bytes) {
+    if (call->gone || call->cut || call->finished || bytes.n == 0)
+        return held_bytes(call);
+    if (call->phase == PHASE_DIRECT)
+        write_direct(call, bytes);
+    else if (!sj_buffer_add(&call->out, bytes))
+        conn_doom(call->conn);
+    else if (call->phase == PHASE_PULL)
+        resume(call);
+    if (held_bytes(call) > SJ_FRONT_HIGH_WATER)
+        call->wants_room = true;
+    return held_bytes(call);
+}
+
+// The end can be told to MHD once nothing of ours is left in `out`; until then the writable watch drives.
+static void end_when_flushed(sj_call *call) {
+    bool waits_for_bytes = call->phase == PHASE_PULL || (call->phase == PHASE_DIRECT && held_bytes(call) == 0);
+    if (waits_for_bytes)
+        resume(call);
+}
+
+void sj_call_finish(sj_call *call, const sj_headers *trailers) {
+    if (call->gone || call->cut || call->finished)
+        return;
+    assert(call->streaming);
+    call->finished = true;
+    for (size_t i = 0; trailers && i < trailers->count; i++) {
+        sj_header header = sj_headers_at(trailers, i);
+        (void)MHD_add_response_footer(call->response, header.name.p, header.value.n ? header.value.p : " ");
+    }
+    end_when_flushed(call);
+}
+
+void sj_call_cut(sj_call *call) {
+    if (call->gone || call->cut || call->finished)
+        return;
+    call->cut = true;
+    if (call->streaming && call->response) {
+        end_when_flushed(call);
+        return;
+    }
+    call->gone = true; // nothing was begun: just close, without telling the owner that his client left
+    if (call->suspended)
+        conn_doom(call->conn);
+    resume(call);
+}
+
+void sj_call_close_after(sj_call *call) { call->close_after = true; }
+
+// ---- the socket's news ----------------------------------------------------------------------------------------------------------
+
+void call_client_gone(sj_call *call) {
+    bool answered = call->finished || call->cut || (call->response && !call->streaming);
+    // While MHD reads the request or sends what is ready it sees the end itself.
+    if (call->gone || call->phase < PHASE_WAITING || (call->phase == PHASE_QUEUED && answered))
+        return;
+    call->gone = true;
+    conn *c = call->conn;
+    if (!answered)
+        c->front->handlers.on_gone(call->owner);
+    conn_doom(c);
+    resume(call);
+}
+
+void call_socket_writable(sj_call *call) {
+    if (call->phase != PHASE_DIRECT || held_bytes(call) == 0) {
+        conn_watch(call->conn, UV_DISCONNECT);
+        return;
+    }
+    ssize_t n = send(call->conn->fd, call->out.p + call->out_at, held_bytes(call), MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (n < 0) {
+        if (errno != EAGAIN && errno != EINTR)
+            conn_doom(call->conn);
+        return;
+    }
+    take_held(call, (size_t)n);
+    conn_wait(call->conn, held_bytes(call) ? WAIT_WRITE : WAIT_NONE);
+    if (held_bytes(call) == 0) {
+        conn_watch(call->conn, UV_DISCONNECT);
+        if (call->finished || call->cut)
+            end_when_flushed(call);
+    }
+    if (call->wants_room && held_bytes(call) < SJ_FRONT_LOW_WATER && !call->finished && !call->cut) {
+        call->wants_room = false;
+        call->conn->front->handlers.on_writable(call->owner);
+    }
+}
+
+void call_tell_writable(sj_front *front) {
+    sj_call *call;
+    while ((call = front->writable_first)) {
+        front->writable_first = call->next_writable;
+        call->in_writable_list = false;
+        call->wants_room = false;
+        if (!call->gone && !call->finished && !call->cut)
+            front->handlers.on_writable(call->owner);
+    }
+}
