@@ -14,7 +14,8 @@ typedef struct sj_http_fault {
 // Refused: methods and field names that are no token; CONNECT (501); spaces, controls, NUL or an empty target; control bytes in
 // values (obs-fold shows as CR/LF in a name or value); Content-Length that is no plain number, or more than one;
 // Content-Length with Transfer-Encoding; Transfer-Encoding that is not exactly one "chunked" (501 for other codings, 400 on HTTP/1.0);
-// no Host on 1.1, more than one Host, a Host with spaces, commas or slashes; Upgrade requests (501, "not built yet").
+// no Host on 1.1, more than one Host, a Host with spaces, commas or slashes; a target that is no path, http(s) URL or OPTIONS "*";
+// Upgrade to WebSocket (501, "not built yet"; other upgrades are only offers and are ignored).
 sj_http_fault sj_http_check_request(sj_slice method, sj_slice raw_target, sj_slice version, const sj_headers *headers);
 
 // Connection, Keep-Alive, Proxy-Connection, Proxy-Authenticate, Proxy-Authorization, TE, Trailer, Transfer-Encoding, Upgrade, and
@@ -36,7 +37,8 @@ sj_slice sj_http_path(sj_slice raw_target);
 __attribute__((warn_unused_result)) bool sj_http_upstream_target(sj_slice base_path, sj_slice raw_target, sj_slice extra_query, sj_buffer *out);
 
 // POST to chat/completions, completions, embeddings, moderations, images/*, audio/*, messages, responses, under any prefix
-// ("/v1/", "/openai/deployments/x/", "/v1beta/openai/") and with any trailing slash; not their sub-resources (responses/{id}/cancel).
+// ("/v1/", "/openai/deployments/x/", "/v1beta/openai/") and with any trailing slash; not their sub-resources (responses/{id}/cancel),
+// and nothing below threads/.
 bool sj_http_is_generation(sj_slice method, sj_slice path);
 
 #endif
