@@ -1,6 +1,7 @@
 // Splits a byte stream into server-sent events (WHATWG HTML 9.2) without changing a byte: what is forwarded is `raw`.
 // Line ends CR, LF, CRLF; a BOM at the start; comments; several data lines joined by LF. One owner, no locking.
-// An event that lies whole inside the fed bytes is not copied.
+// An event that lies whole inside the fed bytes is not copied. An event is given as soon as its blank line is: when that line ends with the CR
+// of a CRLF whose LF comes later, the LF is the first byte of the next raw. All raws together are the input.
 #ifndef SJ_SSE_H
 #define SJ_SSE_H
 
@@ -17,7 +18,7 @@ typedef struct sj_sse_event {
 typedef struct sj_sse {
     sj_buffer held;    // an event not yet whole
     sj_buffer joined;  // data of several lines
-    size_t scanned;    // bytes of held already searched for the blank line
+    bool spent;        // held was the last event's raw and goes at the next call
     size_t max_event;
     bool started;      // past the BOM
     bool in_oversize;
