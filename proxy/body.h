@@ -18,9 +18,9 @@ typedef enum sj_body_result { SJ_BODY_OK, SJ_BODY_TOO_LARGE, SJ_BODY_NO_MEMORY, 
 // expected_bytes: from Content-Length, 0 unknown: memory is taken at once when it is small enough. max_bytes: max_body.
 sj_body *sj_body_new(size_t expected_bytes, size_t max_bytes);
 void sj_body_free(sj_body **body); // NULL-safe; gives back memory, file and mapping
-[[gnu::warn_unused_result]] sj_body_result sj_body_append(sj_body *body, const void *bytes, size_t n);
+__attribute__((warn_unused_result)) sj_body_result sj_body_append(sj_body *body, const void *bytes, size_t n);
 // No more bytes come; maps the file. After it the bytes are contiguous and never move.
-[[gnu::warn_unused_result]] sj_body_result sj_body_finish(sj_body *body);
+__attribute__((warn_unused_result)) sj_body_result sj_body_finish(sj_body *body);
 sj_slice sj_body_bytes(const sj_body *body); // only after finish; {NULL,0} when empty
 
 // A cursor over the body in which some spans are replaced by the same text (the model's JSON string). Borrowed: body, edits, replacement.

@@ -15,7 +15,7 @@ typedef struct sj_upstream sj_upstream;
 typedef struct sj_attempt sj_attempt;
 
 // Once per process, before any worker (curl_global_init) and after the last.
-[[gnu::warn_unused_result]] bool sj_upstream_global_init(void);
+__attribute__((warn_unused_result)) bool sj_upstream_global_init(void);
 void sj_upstream_global_end(void);
 
 sj_upstream *sj_upstream_new(uv_loop_t *loop);
@@ -27,7 +27,9 @@ typedef struct sj_attempt_spec {
     sj_slice target;               // exact request target
     sj_slice method;
     const sj_headers *headers;     // complete and in order; Host and Content-Length are the library's. Copied
-    const sj_body_cursor *body;    // NULL: no body at all; copied, what it borrows must outlive the attempt
+    // NULL: no body at all. Copied; what it borrows must outlive the attempt (cancelled inside on_head/on_data: until they have returned to
+    // the loop's top level).
+    const sj_body_cursor *body;
     int64_t connect_timeout_ms;    // DNS, TCP and TLS
     bool fresh;                    // on a new connection
     const char *ca_file;           // NULL: the system's
@@ -40,7 +42,7 @@ typedef struct sj_attempt_end {
     bool own_side;          // DNS, no route, connect refused or timed out
     bool reused;            // the connection had served before
     int64_t connect_ms;     // 0 on a reused connection
-    uint64_t bytes_received;
+    uint64_t bytes_received; // head and body
     char detail[96];        // for log and error text: "Connection refused", "Could not resolve host"; never holds a secret or a URL's userinfo
 } sj_attempt_end;
 
@@ -57,7 +59,8 @@ typedef struct sj_attempt_handlers {
 sj_attempt *sj_attempt_start(sj_upstream *upstream, const sj_attempt_spec *spec, const sj_attempt_handlers *handlers, void *owner);
 // No callback of this attempt comes after it, not even on_end. Sets *attempt to NULL. Safe inside on_head/on_data (the work is then put off).
 void sj_attempt_cancel(sj_attempt **attempt);
-// After hold at most what curl has in hand is still delivered; resume may be called only from the loop's top level. Both idempotent.
+// After hold nothing more is delivered; curl keeps what it has in hand. resume delivers from the loop's next turn, never inside the call;
+// it may be called from anywhere but inside on_head/on_data. Both idempotent.
 void sj_attempt_hold(sj_attempt *attempt);
 void sj_attempt_resume(sj_attempt *attempt);
 
