@@ -125,7 +125,7 @@ typedef struct sj_config {
 // Loads and checks. On failure *config is NULL and *error holds every problem found, one a line, each with file:line, the key, what is allowed
 // and, for unknown keys, the nearest known one. Warnings (for example: not loopback without client_keys) go to *warnings. Errors never show a
 // secret's value. path NULL: from the environment alone (STORMJIB_UPSTREAM or OPENAI_BASE_URL, OPENAI_API_KEY, STORMJIB_LISTEN, STORMJIB_ADMIN).
-[[gnu::warn_unused_result]] bool sj_config_load(const char *path, sj_config **config, sj_buffer *error, sj_buffer *warnings);
+__attribute__((warn_unused_result)) bool sj_config_load(const char *path, sj_config **config, sj_buffer *error, sj_buffer *warnings);
 sj_config *sj_config_ref(sj_config *config); // atomic
 void sj_config_unref(sj_config **config);    // NULL-safe
 
@@ -136,8 +136,8 @@ void sj_config_needs_restart(const sj_config *from, const sj_config *to, sj_buff
 const sj_route_config *sj_config_route(const sj_config *config, sj_slice path, sj_slice model);
 
 // `stormjib config`: every key with type, default, range and help, from the table that parses.
-[[gnu::warn_unused_result]] bool sj_config_document(sj_buffer *out);
+__attribute__((warn_unused_result)) bool sj_config_document(sj_buffer *out);
 // `stormjib config -c FILE`: the effective configuration in the same syntax (loads to the same configuration), secrets as "***".
-[[gnu::warn_unused_result]] bool sj_config_print(const sj_config *config, sj_buffer *out);
+__attribute__((warn_unused_result)) bool sj_config_print(const sj_config *config, sj_buffer *out);
 
 #endif
