@@ -102,8 +102,13 @@ bool sj_duration_parse(sj_slice text, sj_bare_number bare, int64_t *ms) {
         *ms = 0;
         return true;
     }
+    static const uint64_t bare_units_ns[] = {
+        [SJ_BARE_REFUSED] = 0,
+        [SJ_BARE_SECONDS] = 1000 * 1000 * 1000,
+        [SJ_BARE_MILLISECONDS] = 1000 * 1000,
+    };
     total sum = {0};
-    uint64_t bare_ns = bare == SJ_BARE_SECONDS ? UINT64_C(1000) * 1000 * 1000 : 0;
+    uint64_t bare_ns = bare_units_ns[bare];
     while (text.n) {
         if (!add_part(&sum, &text, bare_ns))
             return false;

@@ -6,10 +6,11 @@
 
 #include <stdint.h>
 
-typedef enum sj_bare_number { SJ_BARE_REFUSED, SJ_BARE_SECONDS } sj_bare_number;
+typedef enum sj_bare_number { SJ_BARE_REFUSED, SJ_BARE_SECONDS, SJ_BARE_MILLISECONDS } sj_bare_number;
 
 // Milliseconds, parts of one rounded up. False: malformed, negative, or past about 290 years; *ms is then untouched.
-// SJ_BARE_SECONDS also takes a number without a unit ("59", "0.25") as seconds, as rate-limit headers write it.
+// SJ_BARE_SECONDS also takes a number without a unit ("59", "0.25") as seconds, as rate-limit headers write it; SJ_BARE_MILLISECONDS as
+// milliseconds.
 __attribute__((warn_unused_result)) bool sj_duration_parse(sj_slice text, sj_bare_number bare, int64_t *ms);
 // "500ms", "2.5s", "1m30s"; always NUL-terminated within n bytes.
 void sj_duration_format(int64_t ms, char *out, size_t n);

@@ -5,6 +5,7 @@
 #define SJ_RETRY_HINT_H
 
 #include "headers.h"
+#include "http_date.h"
 
 #include <stdint.h>
 
@@ -12,7 +13,7 @@ typedef enum sj_hint_source {
     SJ_HINT_NONE,
     SJ_HINT_RETRY_AFTER_MS,
     SJ_HINT_RETRY_AFTER,
-    SJ_HINT_RATELIMIT_RESET_DIMENSION, // x-ratelimit-reset-requests / -tokens
+    SJ_HINT_RATELIMIT_RESET_DIMENSION, // x-ratelimit-reset-requests / -tokens / any other
     SJ_HINT_RATELIMIT_RESET,
 } sj_hint_source;
 
@@ -24,12 +25,10 @@ typedef struct sj_retry_hint {
     sj_should_retry should_retry;
 } sj_retry_hint;
 
+// Retry-After and its -ms forms are read from every answer; the rate-limit resets only from a 429, since elsewhere they only describe the quota.
 // wall_now_ms: Unix time, used for HTTP-dates when the answer has no valid Date, and for epoch resets.
 sj_retry_hint sj_retry_hint_read(const sj_headers *answer, int status, int64_t wall_now_ms);
 const char *sj_hint_source_name(sj_hint_source source);
-
-// All three HTTP-date forms; Unix time in ms. False: malformed.
-__attribute__((warn_unused_result)) bool sj_http_date_parse(sj_slice text, int64_t *unix_ms);
 
 typedef struct sj_client_patience {
     int64_t timeout_ms; // what the proxy may use: t' = max(0.9 t, t - 1 s) of the SDK headers, x-stormjib-deadline as it is; 0: unsaid

@@ -165,6 +165,21 @@ static void test_text_need_not_be_terminated(void **state) {
     assert_int_equal(ms, 15000);
 }
 
+static void test_bare_milliseconds(void **state) {
+    (void)state;
+    static const row rows[] = {
+        {"0", 0},
+        {"1500", 1500},
+        {"1.5", 2},
+        {"0.25", 1},
+        {"9223372036854", INT64_C(9223372036854)},
+        {"9223372036855", -1},
+        {"2s", 2000},
+        {"-1", -1},
+    };
+    CHECK(rows, SJ_BARE_MILLISECONDS);
+}
+
 static void test_format(void **state) {
     (void)state;
     static const struct {
@@ -230,6 +245,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_go_grammar),
         cmocka_unit_test(test_bare_seconds),
+        cmocka_unit_test(test_bare_milliseconds),
         cmocka_unit_test(test_text_need_not_be_terminated),
         cmocka_unit_test(test_format),
         cmocka_unit_test(test_format_stays_within_its_room),
