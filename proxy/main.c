@@ -1,6 +1,43 @@
-#include <stdio.h>
+#include "commands.h"
 
-int main(void) {
-    puts("stormjib " SJ_VERSION);
-    return 0;
+#include <stdio.h>
+#include <string.h>
+#include <sysexits.h>
+
+static const struct command {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    const char *help;
+} commands[] = {
+    {"mock", sj_cmd_mock, "the misbehaving OpenAI-format upstream alone, for tests"},
+};
+
+enum { COMMANDS = sizeof commands / sizeof *commands };
+
+static void help(FILE *out) {
+    (void)fputs("stormjib " SJ_VERSION ": a local reverse proxy that makes OpenAI-format APIs dependable\n\n"
+                "usage: stormjib COMMAND [OPTION]...\n\n",
+                out);
+    for (size_t i = 0; i < COMMANDS; i++)
+        (void)fprintf(out, "  %-8s %s\n", commands[i].name, commands[i].help);
+    (void)fputs("\nstormjib COMMAND --help says more.\n", out);
+}
+
+int main(int argc, char **argv) {
+    const char *name = argc > 1 ? argv[1] : "--help";
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) {
+        help(stdout);
+        return EX_OK;
+    }
+    if (strcmp(name, "--version") == 0) {
+        puts("stormjib " SJ_VERSION);
+        return EX_OK;
+    }
+    for (size_t i = 0; i < COMMANDS; i++) {
+        if (strcmp(name, commands[i].name) == 0)
+            return commands[i].run(argc - 1, argv + 1);
+    }
+    (void)fprintf(stderr, "stormjib: no command '%s'\n\n", name);
+    help(stderr);
+    return EX_USAGE;
 }
