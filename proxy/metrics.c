@@ -148,12 +148,25 @@ uint64_t sj_registry_sum(sj_registry *registry, sj_metric metric, const char *ta
     size_t rest = cells_of(def) / sj_label_room(def->labels[0]);
     size_t from = 0, to = by_target ? sj_labels_count(registry->targets) : sj_label_room(def->labels[0]);
     if (target_label && by_target) {
-        from = sj_labels_index(registry->targets, target_label);
-        to = from + 1;
+        from = sj_labels_find(registry->targets, target_label);
+        to = from == SIZE_MAX ? from : from + 1;
     }
     uint64_t sum = 0;
-    for (size_t i = from * rest; i < to * rest; i++)
-        sum += sj_metric_read(registry, registry->offsets[metric] + i);
+    for (size_t a = from; a < to; a++)
+        for (size_t i = 0; i < rest; i++)
+            sum += sj_metric_read(registry, registry->offsets[metric] + a * rest + i);
+    return sum;
+}
+
+static size_t status_index(int status) {
+    return status >= SJ_STATUS_FIRST && status <= SJ_STATUS_LAST ? (size_t)(status - SJ_STATUS_FIRST + 1) : 0;
+}
+
+uint64_t sj_registry_statuses(const sj_registry *registry, int from, int to) {
+    uint64_t sum = 0;
+    for (int status = from; status <= to; status++)
+        sum += sj_metric_read(registry,
+                              sj_metric_cell(registry, SJ_METRIC_RESPONSES, status_index(status), 0, 0));
     return sum;
 }
 
@@ -183,10 +196,6 @@ static void observe(sj_metrics *metrics, sj_metric metric, size_t a, size_t b, i
         bucket += us > sj_bucket_bounds_us[i];
     add_to(metrics, cell + bucket, 1);
     add_to(metrics, cell + SJ_BUCKET_SUM, (uint64_t)us);
-}
-
-static size_t status_index(int status) {
-    return status >= SJ_STATUS_FIRST && status <= SJ_STATUS_LAST ? (size_t)(status - SJ_STATUS_FIRST + 1) : 0;
 }
 
 static size_t status_class(int status) {

@@ -43,9 +43,11 @@ void sj_registry_reloaded(sj_registry *registry, bool ok);
 void sj_registry_note(sj_registry *registry, const char *target_label, const sj_note *note);
 // Sum over shards and labels of a counter or gauge that is kept in the shards; target_label NULL: of all targets.
 uint64_t sj_registry_sum(sj_registry *registry, sj_metric metric, const char *target_label);
+// Answers to clients whose status lies in from .. to.
+uint64_t sj_registry_statuses(const sj_registry *registry, int from, int to);
 int64_t sj_registry_uptime_ms(const sj_registry *registry);
 // Appends everything in Prometheus text format 0.0.4. view NULL: without what only the server knows. False: out's cap or memory.
 __attribute__((warn_unused_result)) bool sj_registry_render(sj_registry *registry, const sj_server_view *view,
-                                                    sj_buffer *out);
+                                                            sj_buffer *out);
 
 #endif

@@ -101,6 +101,14 @@ size_t sj_labels_index(sj_labels *labels, const char *text) {
     return add(labels, key);
 }
 
+size_t sj_labels_find(const sj_labels *labels, const char *text) {
+    if (!*text)
+        return SJ_LABEL_NONE;
+    uint32_t index;
+    find(labels, sj_slice_of(text), &index);
+    return index ? index : SIZE_MAX;
+}
+
 size_t sj_labels_count(const sj_labels *labels) {
     return atomic_load_explicit(&labels->count, memory_order_acquire);
 }

@@ -15,6 +15,8 @@ sj_labels *sj_labels_new(size_t max); // NULL: out of memory
 void sj_labels_free(sj_labels **labels); // NULL-safe
 // NULL or "": SJ_LABEL_NONE. Thread-safe.
 size_t sj_labels_index(sj_labels *labels, const char *text);
+// Of a text met before; SIZE_MAX: not met. Thread-safe.
+size_t sj_labels_find(const sj_labels *labels, const char *text);
 // Indices in use: 0 .. count - 1. Those at and beyond SJ_LABEL_FIRST have a text of their own.
 size_t sj_labels_count(const sj_labels *labels);
 const char *sj_labels_text(const sj_labels *labels, size_t index);
