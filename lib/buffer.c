@@ -52,6 +52,17 @@ bool sj_buffer_printf(sj_buffer *buffer, const char *format, ...) {
     return ok;
 }
 
+void sj_buffer_note(sj_buffer *buffer, const char *format, ...) {
+    char text[2048];
+    va_list args;
+    va_start(args, format);
+    int n = vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    size_t length = n < 0 ? 0 : (size_t)n < sizeof text ? (size_t)n : sizeof text - 1;
+    if (!sj_buffer_append(buffer, text, length))
+        return;
+}
+
 void sj_buffer_consume(sj_buffer *buffer, size_t n) {
     if (n >= buffer->n) {
         buffer->n = 0;

@@ -18,6 +18,8 @@ __attribute__((warn_unused_result)) bool sj_buffer_append(sj_buffer *buffer, con
 __attribute__((warn_unused_result)) bool sj_buffer_add(sj_buffer *buffer, sj_slice bytes);
 __attribute__((warn_unused_result)) bool sj_buffer_text(sj_buffer *buffer, const char *text);
 __attribute__((warn_unused_result, format(printf, 2, 3))) bool sj_buffer_printf(sj_buffer *buffer, const char *format, ...);
+// For messages to people: what does not fit is left out.
+__attribute__((format(printf, 2, 3))) void sj_buffer_note(sj_buffer *buffer, const char *format, ...);
 // Drops n bytes from the front.
 void sj_buffer_consume(sj_buffer *buffer, size_t n);
 static inline void sj_buffer_clear(sj_buffer *buffer) { buffer->n = 0; }

@@ -837,7 +837,8 @@ static int64_t attempt_due(const sj_journey *j, const attempt_state *a) {
     }
     if (!j->plan.stream)
         return a->started_ms + h->answer_timeout_ms;
-    return a->head_ms < 0 ? a->started_ms + h->first_byte_timeout_ms : a->active_ms + h->idle_timeout_ms;
+    int64_t due = a->head_ms < 0 ? a->started_ms + h->first_byte_timeout_ms : a->active_ms + h->idle_timeout_ms;
+    return a->permit.probe_until_ms > 0 ? sooner(due, a->permit.probe_until_ms) : due;
 }
 
 int64_t sj_journey_due_ms(const sj_journey *j) {

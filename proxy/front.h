@@ -24,7 +24,7 @@ typedef struct sj_call_head {
 } sj_call_head;
 
 typedef struct sj_front_handlers {
-    // The head is whole and well-formed. Returns the call's owner (not NULL). It may answer at once; the body is then drained, bounded.
+    // The head is whole and well-formed. Returns the call's owner; NULL closes the connection. It may answer at once; the body is then drained, bounded.
     void *(*on_request)(void *context, sj_call *call, const sj_call_head *head);
     void (*on_body)(void *owner, sj_slice bytes);
     void (*on_request_end)(void *owner); // the whole request is here. Not called when an answer was given before

@@ -197,7 +197,8 @@ static enum MHD_Result begin_request(sj_call *call, const char *method, const ch
     call->drain_left = EARLY_ANSWER_DRAIN;
     conn_wait(c, WAIT_BODY);
     call->owner = c->front->handlers.on_request(c->front->context, call, &head);
-    assert(call->owner);
+    if (!call->owner)
+        return MHD_NO;
     // Answered early: a client that waits for 100, or would send too much to swallow, is answered at once, which closes the connection.
     if (call->response && (head.expects_continue || head.content_length > EARLY_ANSWER_DRAIN))
         return queue_answer(call);

@@ -9,6 +9,7 @@ static const struct command {
     int (*run)(int argc, char **argv);
     const char *help;
 } commands[] = {
+    {"serve", sj_cmd_serve, "the proxy itself; also what happens without a command"},
     {"mock", sj_cmd_mock, "the misbehaving OpenAI-format upstream alone, for tests"},
 };
 
@@ -16,15 +17,16 @@ enum { COMMANDS = sizeof commands / sizeof *commands };
 
 static void help(FILE *out) {
     (void)fputs("stormjib " SJ_VERSION ": a local reverse proxy that makes OpenAI-format APIs dependable\n\n"
-                "usage: stormjib COMMAND [OPTION]...\n\n",
+                "usage: stormjib [-c FILE]             serve\n"
+                "       stormjib COMMAND [OPTION]...\n\n",
                 out);
     for (size_t i = 0; i < COMMANDS; i++)
         (void)fprintf(out, "  %-8s %s\n", commands[i].name, commands[i].help);
-    (void)fputs("\nstormjib COMMAND --help says more.\n", out);
+    (void)fputs("\nstormjib COMMAND --help says more; stormjib serve --help of serving.\n", out);
 }
 
 int main(int argc, char **argv) {
-    const char *name = argc > 1 ? argv[1] : "--help";
+    const char *name = argc > 1 ? argv[1] : "";
     if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) {
         help(stdout);
         return EX_OK;
@@ -37,7 +39,6 @@ int main(int argc, char **argv) {
         if (strcmp(name, commands[i].name) == 0)
             return commands[i].run(argc - 1, argv + 1);
     }
-    (void)fprintf(stderr, "stormjib: no command '%s'\n\n", name);
-    help(stderr);
-    return EX_USAGE;
+    // Without a command it serves.
+    return sj_cmd_serve(argc, argv);
 }

@@ -12,6 +12,8 @@ int sj_server_port(const sj_server *server);       // of the first TCP listener,
 int sj_server_admin_port(const sj_server *server); // 0 off
 // Swaps the configuration; targets and upstreams of the same name, base URL and model keep their state.
 void sj_server_reload(sj_server *server, sj_config *config);
+// The same from the file it was started with. False: the old configuration stays in force and *message says what is wrong, where, and what to do.
+__attribute__((warn_unused_result)) bool sj_server_reload_file(sj_server *server, sj_buffer *message);
 // readyz turns 503 and no new work is taken; running exchanges finish within drain_timeout, then everything is joined and freed.
 void sj_server_stop(sj_server **server);
 // Ends a running drain at once (second signal). Async-signal-safe.
@@ -27,6 +29,7 @@ typedef struct sj_server_view {
     size_t upstream_count;
     sj_global_breaker *global;
     sj_config *config; // referenced
+    struct sj_setup *setup; // referenced; what the rest borrows from
     int64_t now_ms;    // the clock that targets are judged by
 } sj_server_view;
 void sj_server_view_take(sj_server *server, sj_server_view *view);

@@ -1,0 +1,208 @@
+#include "answer.h"
+
+#include "journey.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+enum { HELD_SLACK = 64 * 1024, INFLATED_MAX = 16 * 1024 * 1024 };
+
+void sj_answer_init(sj_answer *answer, const sj_answer_context *context) {
+    *answer = (sj_answer){.context = *context, .content_length = -1, .held = sj_buffer_with_max(context->inspect_max + HELD_SLACK)};
+    sj_headers_init(&answer->headers);
+    sj_completion_init(&answer->completion, context->protocol, context->choices);
+}
+
+void sj_answer_free(sj_answer *answer) {
+    sj_headers_free(&answer->headers);
+    sj_buffer_free(&answer->held);
+    if (answer->mode == SJ_ANSWER_STREAM)
+        sj_sse_free(&answer->sse);
+    *answer = (sj_answer){0};
+}
+
+static bool is_event_stream(const sj_headers *headers) {
+    sj_slice type = sj_headers_get(headers, "Content-Type");
+    sj_slice sse = SJ_SLICE("text/event-stream");
+    return type.n >= sse.n && sj_slice_equal_nocase((sj_slice){type.p, sse.n}, sse);
+}
+
+static bool has_event_protocol(sj_protocol protocol) { return protocol != SJ_PROTOCOL_OPAQUE && protocol != SJ_PROTOCOL_JSON; }
+
+static sj_answer_mode mode_for(const sj_answer *answer) {
+    sj_coding coding = sj_coding_of(sj_headers_get(&answer->headers, "Content-Encoding"));
+    if (answer->status >= 400)
+        return SJ_ANSWER_WHOLE;
+    if (!answer->context.generation || answer->status < 200 || answer->status >= 300 || answer->context.protocol == SJ_PROTOCOL_OPAQUE)
+        return SJ_ANSWER_OPAQUE;
+    if (is_event_stream(&answer->headers))
+        return coding == SJ_CODING_IDENTITY && has_event_protocol(answer->context.protocol) ? SJ_ANSWER_STREAM : SJ_ANSWER_OPAQUE;
+    return coding == SJ_CODING_OTHER ? SJ_ANSWER_OPAQUE : SJ_ANSWER_WHOLE;
+}
+
+bool sj_answer_head(sj_answer *answer, int status, const sj_headers *headers) {
+    answer->status = status;
+    for (size_t i = 0; i < headers->count; i++) {
+        sj_header header = sj_headers_at(headers, i);
+        if (!sj_headers_add(&answer->headers, header.name, header.value))
+            return false;
+    }
+    sj_slice length = sj_headers_get(headers, "Content-Length");
+    if (length.n && !sj_headers_get(headers, "Transfer-Encoding").p) {
+        char *end;
+        errno = 0;
+        long long value = strtoll(length.p, &end, 10);
+        answer->content_length = errno || *end || value < 0 ? -1 : value;
+    }
+    answer->mode = mode_for(answer);
+    if (answer->mode == SJ_ANSWER_STREAM)
+        sj_sse_init(&answer->sse, answer->context.inspect_max);
+    return true;
+}
+
+bool sj_answer_is_inspected(const sj_answer *answer) { return answer->mode == SJ_ANSWER_STREAM || answer->mode == SJ_ANSWER_WHOLE; }
+
+// ---- bytes ----------------------------------------------------------------------------------------------------------------------
+
+// Held bytes never grow past inspect_max (and what one read brings): then the answer is let go as it is.
+static void keep(sj_answer *answer, sj_slice bytes, const sj_answer_listener *listener, void *owner) {
+    if (answer->committed) {
+        listener->on_bytes(owner, bytes);
+        return;
+    }
+    if (!sj_buffer_add(&answer->held, bytes)) {
+        answer->deaf = true; // more than the slack in one piece: cannot happen with 16 KiB reads
+        return;
+    }
+    if (answer->held.n > answer->context.inspect_max && !answer->overflowed) {
+        answer->overflowed = true;
+        listener->on_says(owner, SJ_SAYS_CONTENT);
+    }
+}
+
+// Events that follow each other unchanged go on in one piece.
+typedef struct run {
+    sj_slice bytes;
+    unsigned says;
+} run;
+
+static void flush_run(sj_answer *answer, run *r, const sj_answer_listener *listener, void *owner) {
+    if (r->bytes.n)
+        keep(answer, r->bytes, listener, owner);
+    if (r->says)
+        listener->on_says(owner, r->says);
+    *r = (run){0};
+}
+
+static void extend_run(sj_answer *answer, run *r, sj_slice raw, const sj_answer_listener *listener, void *owner) {
+    if (r->bytes.n && r->bytes.p + r->bytes.n == raw.p) {
+        r->bytes.n += raw.n;
+        return;
+    }
+    flush_run(answer, r, listener, owner);
+    r->bytes = raw;
+}
+
+static unsigned completeness(const sj_completion *completion) {
+    if (sj_completion_is_whole(completion))
+        return SJ_SAYS_WHOLE;
+    return sj_completion_lacks_only_done(completion) ? SJ_SAYS_ALL_BUT_DONE : 0;
+}
+
+static void read_event(sj_answer *answer, const sj_sse_event *event, run *r, const sj_answer_listener *listener, void *owner) {
+    unsigned says = 0;
+    if (event->oversize)
+        says = SJ_SAYS_CONTENT;
+    else if (event->has_data)
+        says = sj_completion_event(&answer->completion, event->name, event->data);
+    if (says & SJ_SAYS_NOT_JSON) {
+        answer->dropped_events++;
+        return;
+    }
+    extend_run(answer, r, event->raw, listener, owner);
+    r->says |= says & ~(unsigned)SJ_SAYS_ERROR;
+    if (says & (SJ_SAYS_FINISH | SJ_SAYS_DONE))
+        r->says |= completeness(&answer->completion);
+    if (says & SJ_SAYS_ERROR) {
+        flush_run(answer, r, listener, owner);
+        listener->on_error(owner, answer->completion.error_code, answer->completion.error_message);
+    }
+}
+
+static void feed_stream(sj_answer *answer, sj_slice bytes, const sj_answer_listener *listener, void *owner) {
+    run r = {0};
+    sj_sse_event event;
+    while (!answer->deaf && sj_sse_next(&answer->sse, &bytes, &event)) {
+        // An event put together from two reads lies in the splitter's buffer, which the next call reuses.
+        bool copied = event.raw.p + event.raw.n != bytes.p;
+        if (copied)
+            flush_run(answer, &r, listener, owner);
+        read_event(answer, &event, &r, listener, owner);
+        if (copied)
+            flush_run(answer, &r, listener, owner);
+    }
+    if (!answer->deaf)
+        flush_run(answer, &r, listener, owner);
+}
+
+void sj_answer_feed(sj_answer *answer, sj_slice bytes, const sj_answer_listener *listener, void *owner) {
+    if (answer->deaf)
+        return;
+    bool first = answer->bytes == 0;
+    answer->bytes += bytes.n;
+    if (answer->mode == SJ_ANSWER_STREAM) {
+        feed_stream(answer, bytes, listener, owner);
+        return;
+    }
+    keep(answer, bytes, listener, owner);
+    if (first && answer->mode == SJ_ANSWER_OPAQUE)
+        listener->on_says(owner, SJ_SAYS_CONTENT);
+}
+
+void sj_answer_end(sj_answer *answer, const sj_answer_listener *listener, void *owner) {
+    sj_sse_event event;
+    if (answer->mode != SJ_ANSWER_STREAM || answer->deaf || !sj_sse_rest(&answer->sse, &event))
+        return;
+    run r = {0};
+    answer->unterminated = true;
+    read_event(answer, &event, &r, listener, owner);
+    flush_run(answer, &r, listener, owner);
+}
+
+// ---- what it was ----------------------------------------------------------------------------------------------------------------
+
+static void inspect_whole(sj_answer *answer, sj_attempt_facts *facts) {
+    sj_coding coding = sj_coding_of(sj_headers_get(&answer->headers, "Content-Encoding"));
+    sj_slice body = sj_buffer_slice(&answer->held);
+    sj_buffer plain = sj_buffer_with_max(INFLATED_MAX);
+    bool readable = coding == SJ_CODING_IDENTITY;
+    if (coding == SJ_CODING_GZIP || coding == SJ_CODING_DEFLATE) {
+        readable = sj_inflate(coding, body, &plain);
+        body = sj_buffer_slice(&plain);
+    }
+    if (readable && answer->status >= 400)
+        sj_completion_error_of(&answer->completion, body);
+    else if (readable && answer->status < 300) {
+        facts->inspected = true;
+        facts->finding = sj_completion_answer(&answer->completion, body);
+    }
+    sj_buffer_free(&plain);
+}
+
+void sj_answer_facts(sj_answer *answer, sj_end end, sj_attempt_facts *facts) {
+    *facts = (sj_attempt_facts){.end = end, .status = answer->status};
+    if (answer->mode == SJ_ANSWER_WHOLE && end == SJ_END_WHOLE && !answer->overflowed)
+        inspect_whole(answer, facts);
+    if (answer->mode == SJ_ANSWER_STREAM && end == SJ_END_WHOLE)
+        facts->stream_incomplete = !sj_answer_is_whole(answer) && !sj_answer_lacks_only_done(answer);
+    facts->error_code = answer->completion.error_code;
+    facts->error_message = answer->completion.error_message;
+}
+
+bool sj_answer_is_whole(const sj_answer *answer) {
+    return answer->mode != SJ_ANSWER_STREAM || sj_completion_is_whole(&answer->completion);
+}
+
+bool sj_answer_lacks_only_done(const sj_answer *answer) {
+    return answer->mode == SJ_ANSWER_STREAM && sj_completion_lacks_only_done(&answer->completion);
+}

@@ -1,0 +1,101 @@
+// Shared by exchange.c (events and steps), exchange_plan.c (from request to plan) and exchange_reply.c (what the client gets).
+#ifndef SJ_EXCHANGE_INTERNAL_H
+#define SJ_EXCHANGE_INTERNAL_H
+
+#include "answer.h"
+#include "exchange.h"
+
+enum { EXCHANGE_MAGIC = 0x53457863, EXCHANGE_MAX_HOPS = 16, LEGS_MAX = 2, TODO_MAX = 16, SLOT_BITS = 20 };
+
+// An attempt under way: the transfer and the answer being read.
+typedef struct leg {
+    sj_exchange *exchange;
+    int attempt; // the journey's number, 0: free
+    size_t hop;
+    sj_attempt *transfer; // NULL once it has ended or was cancelled
+    sj_answer answer;
+    bool held_back; // because the client is slow
+} leg;
+
+typedef struct saved_answer {
+    bool set;
+    int status;
+    int64_t content_length;
+    sj_headers headers;
+    sj_buffer body;
+} saved_answer;
+
+typedef enum exchange_end { END_RUNNING, END_ANSWERED, END_REFUSED, END_BROKEN, END_CLIENT_GONE } exchange_end;
+
+struct sj_exchange {
+    unsigned magic;
+    sj_worker *worker;
+    sj_call *call;   // NULL once the front has ended it
+    sj_setup *setup;
+    uint64_t id;
+    char request_id[20];
+    // the request; slices live as long as the call
+    sj_slice method, target, path;
+    const sj_headers *headers;
+    const char *peer;
+    char version[9];
+    bool is_head, is_health;
+    sj_body *body;
+    sj_request_facts facts;
+    bool credential_is_ours; // matched client_keys: never forwarded
+    const sj_route_config *route;
+    sj_answer_context context;
+    sj_hop hops[EXCHANGE_MAX_HOPS];
+    size_t hop_upstreams[EXCHANGE_MAX_HOPS];
+    const char *hop_models[EXCHANGE_MAX_HOPS]; // NULL: the body goes as it came
+    size_t hop_count;
+    char *model_json[EXCHANGE_MAX_HOPS];       // owned: the hop's model as a JSON string, made when first needed
+    // the work
+    sj_journey *journey;
+    leg legs[LEGS_MAX];
+    saved_answer saved;
+    sj_step todo[TODO_MAX];
+    int todo_count;
+    bool start_asked, in_todo;
+    sj_exchange *todo_next;
+    uv_timer_t timer;
+    int64_t timer_at_ms; // 0: not armed
+    bool timer_open, closing;
+    // the record
+    exchange_end end;
+    sj_refusal refusal;
+    int status;
+    int64_t started_ns, first_content_ns;
+    uint64_t bytes_in, bytes_out;
+    int dropped_events;
+    sj_usage usage;
+    size_t answer_hop;
+    bool has_answer_hop;
+    char upstream_request_id[64];
+};
+
+static inline const sj_config *exchange_config(const sj_exchange *e) { return sj_setup_config(e->setup); }
+static inline int64_t exchange_now(const sj_exchange *e) { return sj_worker_now_ms(e->worker); }
+
+// exchange_plan.c
+typedef struct plan_fault {
+    sj_refusal refusal; // SJ_REFUSAL_NONE: fine
+    const char *message;
+} plan_fault;
+// Whether this client may use the proxy; notes whether its credential is ours.
+bool exchange_authorise(sj_exchange *e);
+// Route, hops, facts, journey.
+plan_fault exchange_plan(sj_exchange *e);
+// The transfer of one attempt. NULL: could not be made.
+sj_attempt *exchange_start_transfer(sj_exchange *e, leg *l, bool fresh, const sj_attempt_handlers *handlers);
+
+// exchange_reply.c
+void exchange_refuse(sj_exchange *e, sj_refusal refusal, const char *message, int64_t retry_after_s);
+void exchange_deliver(sj_exchange *e, int status, const sj_headers *headers, sj_slice body, int64_t content_length, size_t hop);
+void exchange_commit(sj_exchange *e, leg *l);
+void exchange_supply_done(sj_exchange *e, leg *l);
+void exchange_break(sj_exchange *e, leg *l, bool quiet);
+void exchange_health(sj_exchange *e, bool ready);
+void exchange_record(sj_exchange *e);
+
+#endif

@@ -1,0 +1,264 @@
+#include "exchange_internal.h"
+
+#include "glob.h"
+#include "http_rules.h"
+
+#include <stdlib.h>
+
+// ---- who asks -------------------------------------------------------------------------------------------------------------------
+
+static bool same_secret(sj_slice a, sj_slice b) {
+    if (a.n != b.n)
+        return false;
+    unsigned char difference = 0;
+    for (size_t i = 0; i < a.n; i++)
+        difference |= (unsigned char)(a.p[i] ^ b.p[i]);
+    return difference == 0;
+}
+
+static sj_slice bearer_token(sj_slice authorization) {
+    sj_slice prefix = SJ_SLICE("Bearer ");
+    if (authorization.n < prefix.n || !sj_slice_equal_nocase((sj_slice){authorization.p, prefix.n}, prefix))
+        return authorization;
+    return sj_slice_trim(sj_slice_from(authorization, prefix.n));
+}
+
+static sj_slice client_credential(const sj_exchange *e) {
+    sj_slice authorization = sj_headers_get(e->headers, "Authorization");
+    return authorization.p ? bearer_token(authorization) : sj_headers_get(e->headers, "api-key");
+}
+
+bool exchange_authorise(sj_exchange *e) {
+    const sj_config *config = exchange_config(e);
+    sj_slice given = client_credential(e);
+    bool known = false;
+    for (size_t i = 0; i < config->client_key_count; i++)
+        known |= same_secret(given, sj_slice_of(config->client_keys[i]));
+    e->credential_is_ours = known;
+    return known || config->client_key_count == 0;
+}
+
+// ---- the plan -------------------------------------------------------------------------------------------------------------------
+
+// A model as it may stand in a header, a log line and a label: printable ASCII without the trail's separators.
+static sj_slice plain_model(const char *model, char *out, size_t size) {
+    size_t n = 0;
+    for (; model[n] && n + 1 < size; n++)
+        out[n] = model[n] > ' ' && model[n] < 0x7f && model[n] != ',' && model[n] != '"' ? model[n] : '_';
+    out[n] = '\0';
+    return (sj_slice){out, n};
+}
+
+static int64_t context_tokens(const sj_upstream_config *upstream, sj_slice model) {
+    for (size_t i = 0; i < upstream->context_count; i++)
+        if (sj_glob_match(sj_slice_of(upstream->contexts[i].model), model))
+            return upstream->contexts[i].tokens;
+    return 0;
+}
+
+static bool sends_client_credential(const sj_exchange *e, size_t upstream) {
+    if (e->credential_is_ours)
+        return false;
+    const sj_upstream_config *config = &exchange_config(e)->upstreams[upstream];
+    if (config->auth == SJ_AUTH_CLIENT)
+        return true;
+    return config->auth == SJ_AUTH_UNSET && sj_setup_same_origin(e->setup, upstream, e->route->hops[0].upstream);
+}
+
+static bool add_hop(sj_exchange *e, const sj_hop_config *hop) {
+    const sj_config *config = exchange_config(e);
+    const sj_upstream_config *upstream = &config->upstreams[hop->upstream];
+    char plain[SJ_JSON_MAX_MODEL];
+    sj_slice model = plain_model(hop->model ? hop->model : e->facts.model, plain, sizeof plain);
+    sj_target *target = sj_setup_target(e->setup, hop->upstream, model, exchange_now(e));
+    if (!target)
+        return false;
+    size_t i = e->hop_count++;
+    bool rewrites = hop->model && strcmp(hop->model, e->facts.model) != 0;
+    e->hop_upstreams[i] = hop->upstream;
+    e->hop_models[i] = rewrites ? hop->model : NULL;
+    e->hops[i] = (sj_hop){
+        .target = target,
+        .label = sj_target_name(target),
+        .retry = &hop->retry,
+        .credential = sends_client_credential(e, hop->upstream) ? sj_setup_hash(e->setup, client_credential(e))
+                                                                : sj_setup_key_hash(e->setup, hop->upstream),
+        .first_byte_timeout_ms = upstream->first_byte_timeout_ms,
+        .idle_timeout_ms = upstream->idle_timeout_ms,
+        .answer_timeout_ms = upstream->answer_timeout_ms,
+        .max_open_wait_ms = upstream->rules.breaker.max_open_wait_ms,
+        .context_tokens = context_tokens(upstream, model),
+        .rewrites_model = rewrites,
+        .same_upstream = hop->upstream == e->hop_upstreams[0],
+    };
+    return true;
+}
+
+static sj_repeat repeat_of(const sj_exchange *e) {
+    if (e->context.generation)
+        return SJ_REPEAT_FREELY;
+    bool safe = sj_slice_equal(e->method, SJ_SLICE("GET")) || e->is_head;
+    return safe ? SJ_REPEAT_SAFE : SJ_REPEAT_UNSENT;
+}
+
+// `store: true` beyond the path's default: responses store by default, the others do not.
+static bool is_replayable(const sj_exchange *e) {
+    bool unusual_store = e->facts.store && e->context.protocol != SJ_PROTOCOL_RESPONSES;
+    bool hosted = e->facts.hosted_tools && !e->route->replay;
+    return !unusual_store && !e->facts.background && !hosted;
+}
+
+static sj_slice peer_address(const sj_exchange *e) {
+    sj_slice peer = sj_slice_of(e->peer);
+    const char *colon = strrchr(e->peer, ':');
+    if (colon)
+        peer.n = (size_t)(colon - e->peer);
+    return peer;
+}
+
+static uint64_t client_hash(const sj_exchange *e) {
+    sj_slice credential = client_credential(e);
+    return sj_setup_hash(e->setup, credential.p ? credential : peer_address(e));
+}
+
+static bool make_journey(sj_exchange *e) {
+    const sj_config *config = exchange_config(e);
+    sj_client_patience patience = sj_client_patience_read(e->headers);
+    int64_t deadline = config->deadline_ms;
+    if (patience.timeout_ms > 0 && patience.timeout_ms < deadline)
+        deadline = patience.timeout_ms;
+    sj_plan plan = {
+        .hops = e->hops,
+        .hop_count = e->hop_count,
+        .waiter = {.worker = e->worker->index, .exchange_id = e->id, .client = client_hash(e)},
+        .repeat = repeat_of(e),
+        .movable = e->facts.is_object && !e->facts.model_spans_overflow && e->facts.model_span_count > 0,
+        .bound = e->facts.bound_to_upstream,
+        .replayable = is_replayable(e),
+        .stream = e->facts.stream,
+        .client_retrying = patience.retry_count >= 1,
+        .deadline_ms = exchange_now(e) + deadline,
+        .stream_max_ms = config->stream_max_ms,
+        .fallback_gate_ms = config->fallback_gate_ms,
+        .seed = sj_rng_next(&e->worker->rng),
+    };
+    e->journey = sj_journey_new(&plan);
+    return e->journey != NULL;
+}
+
+plan_fault exchange_plan(sj_exchange *e) {
+    static const plan_fault no_memory = {SJ_REFUSAL_OVERLOADED, "Out of memory. Try again after Retry-After."};
+    sj_slice body = e->body ? sj_body_bytes(e->body) : (sj_slice){NULL, 0};
+    if (body.n)
+        sj_request_facts_read(body, &e->facts);
+    e->context.generation = sj_http_is_generation(e->method, e->path);
+    e->context.protocol = e->context.generation ? sj_protocol_of(e->path) : SJ_PROTOCOL_OPAQUE;
+    e->context.choices = e->facts.is_object ? e->facts.choices : 1;
+    e->context.inspect_max = exchange_config(e)->inspect_max_bytes;
+    e->route = sj_config_route(exchange_config(e), e->path, sj_slice_of(e->facts.model));
+    if (!e->route)
+        return (plan_fault){SJ_REFUSAL_NOT_FOUND, "No route matches this path and model. Add a route, or one with model = \"*\"."};
+    for (size_t i = 0; i < e->route->hop_count && e->hop_count < EXCHANGE_MAX_HOPS; i++)
+        if (!add_hop(e, &e->route->hops[i]))
+            return no_memory;
+    return make_journey(e) ? (plan_fault){SJ_REFUSAL_NONE, NULL} : no_memory;
+}
+
+// ---- one attempt's request ------------------------------------------------------------------------------------------------------
+
+static bool is_replaced(const sj_upstream_config *upstream, sj_slice name) {
+    for (size_t i = 0; i < upstream->header_count; i++)
+        if (sj_slice_equal_nocase(name, sj_slice_of(upstream->headers[i].name)))
+            return true;
+    return upstream->auth == SJ_AUTH_KEY && sj_slice_equal_nocase(name, sj_slice_of(upstream->api_key_header));
+}
+
+static bool is_credential(sj_slice name) {
+    return sj_slice_equal_nocase(name, SJ_SLICE("Authorization")) || sj_slice_equal_nocase(name, SJ_SLICE("api-key"));
+}
+
+static bool add_key(const sj_upstream_config *upstream, sj_headers *out) {
+    if (upstream->auth != SJ_AUTH_KEY || upstream->api_key_count == 0)
+        return true;
+    sj_buffer value = sj_buffer_with_max(16 * 1024);
+    bool ok = sj_buffer_text(&value, upstream->api_key_prefix) && sj_buffer_text(&value, upstream->api_keys[0]) &&
+              sj_headers_add(out, sj_slice_of(upstream->api_key_header), sj_buffer_slice(&value));
+    sj_buffer_free(&value);
+    return ok;
+}
+
+static bool add_forwarded(const sj_exchange *e, sj_headers *out) {
+    if (!exchange_config(e)->forwarded)
+        return true;
+    sj_slice host = sj_headers_get(e->headers, "Host");
+    return sj_headers_add(out, SJ_SLICE("Via"), SJ_SLICE("1.1 stormjib")) &&
+           sj_headers_add(out, SJ_SLICE("X-Forwarded-For"), peer_address(e)) &&
+           (!host.p || sj_headers_add(out, SJ_SLICE("X-Forwarded-Host"), host)) &&
+           sj_headers_add(out, SJ_SLICE("X-Forwarded-Proto"), SJ_SLICE("http"));
+}
+
+static bool request_headers(const sj_exchange *e, size_t upstream_index, sj_headers *out) {
+    const sj_upstream_config *upstream = &exchange_config(e)->upstreams[upstream_index];
+    bool pass_credential = sends_client_credential(e, upstream_index);
+    sj_headers forwarded;
+    sj_headers_init(&forwarded);
+    bool ok = sj_http_forward_request(e->headers, &forwarded);
+    for (size_t i = 0; ok && i < forwarded.count; i++) {
+        sj_header header = sj_headers_at(&forwarded, i);
+        if (is_replaced(upstream, header.name) || (is_credential(header.name) && !pass_credential))
+            continue;
+        ok = sj_headers_add(out, header.name, header.value);
+    }
+    sj_headers_free(&forwarded);
+    for (size_t i = 0; ok && i < upstream->header_count; i++)
+        ok = sj_headers_add(out, sj_slice_of(upstream->headers[i].name), sj_slice_of(upstream->headers[i].value));
+    return ok && add_key(upstream, out) && add_forwarded(e, out);
+}
+
+static const char *model_json(sj_exchange *e, size_t hop) {
+    if (e->model_json[hop])
+        return e->model_json[hop];
+    sj_buffer text = sj_buffer_with_max(4096);
+    if (sj_json_encode_string(sj_slice_of(e->hop_models[hop]), &text) && sj_buffer_append(&text, "", 1))
+        e->model_json[hop] = text.p;
+    else
+        sj_buffer_free(&text);
+    return e->model_json[hop];
+}
+
+// False: the model's text could not be made. A body that cannot be spliced goes as it is (the journey has skipped such targets but the first).
+static bool request_body(sj_exchange *e, size_t hop, sj_body_cursor *cursor) {
+    *cursor = (sj_body_cursor){.bytes = sj_body_bytes(e->body)};
+    if (!e->hop_models[hop] || !e->facts.is_object || e->facts.model_spans_overflow)
+        return true;
+    const char *text = model_json(e, hop);
+    cursor->edits = e->facts.model_spans;
+    cursor->edit_count = e->facts.model_span_count;
+    cursor->replacement = sj_slice_of(text);
+    return text != NULL;
+}
+
+sj_attempt *exchange_start_transfer(sj_exchange *e, leg *l, bool fresh, const sj_attempt_handlers *handlers) {
+    const sj_upstream_config *upstream = &exchange_config(e)->upstreams[e->hop_upstreams[l->hop]];
+    sj_buffer target = sj_buffer_with_max(64 * 1024);
+    sj_headers headers;
+    sj_headers_init(&headers);
+    sj_body_cursor cursor;
+    bool ok = sj_http_upstream_target(sj_slice_of(upstream->base_path), e->target, sj_slice_of(upstream->query), &target) &&
+              request_headers(e, e->hop_upstreams[l->hop], &headers) && (!e->body || request_body(e, l->hop, &cursor));
+    sj_attempt_spec spec = {
+        .origin = sj_setup_origin(e->setup, e->hop_upstreams[l->hop]),
+        .target = sj_buffer_slice(&target),
+        .method = e->method,
+        .headers = &headers,
+        .body = e->body ? &cursor : NULL,
+        .connect_timeout_ms = upstream->connect_timeout_ms,
+        .fresh = fresh,
+        .ca_file = upstream->ca_file,
+        .proxy = upstream->proxy,
+    };
+    sj_attempt *transfer = ok ? sj_attempt_start(e->worker->upstream, &spec, handlers, l) : NULL;
+    sj_headers_free(&headers);
+    sj_buffer_free(&target);
+    return transfer;
+}

@@ -1,0 +1,235 @@
+#include "exchange_internal.h"
+
+#include "http_rules.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { TRAIL_TEXT_MAX = 1024 };
+
+static bool add_text(sj_headers *headers, const char *name, const char *value) {
+    return sj_headers_add(headers, sj_slice_of(name), sj_slice_of(value));
+}
+
+// BEHAVIOUR 14. Labels are a service: what does not fit is left out.
+static void add_labels(const sj_exchange *e, sj_headers *headers, const char *target) {
+    if (!exchange_config(e)->labels)
+        return;
+    (void)add_text(headers, "x-stormjib-request-id", e->request_id);
+    if (!e->journey)
+        return;
+    sj_journey_summary summary = sj_journey_read(e->journey);
+    char text[TRAIL_TEXT_MAX];
+    (void)add_text(headers, "x-stormjib-target", target);
+    (void)snprintf(text, sizeof text, "%d", summary.attempts_sent);
+    (void)add_text(headers, "x-stormjib-attempts", text);
+    if (summary.fallback)
+        (void)add_text(headers, "x-stormjib-fallback", summary.fallback);
+    sj_journey_trail(e->journey, exchange_now(e), text, sizeof text);
+    (void)add_text(headers, "x-stormjib-trail", text);
+    (void)snprintf(text, sizeof text, "queue;dur=%" PRId64 ", wait;dur=%" PRId64 ", upstream;dur=%" PRId64, summary.queue_ms, summary.wait_ms,
+                   summary.upstream_ms);
+    (void)add_text(headers, "Server-Timing", text);
+}
+
+// Errors of the classes that we retry leave with x-should-retry: false, so that SDKs do not multiply what has been tried here (BEHAVIOUR 6).
+static bool forbids_client_retry(const sj_exchange *e, int status, size_t hop) {
+    sj_client_retries mode = e->route ? e->route->client_retries : SJ_CLIENT_RETRIES_NEVER;
+    if (status < 400 || mode == SJ_CLIENT_RETRIES_PASSTHROUGH)
+        return false;
+    return status >= 500 || sj_status_set_has(&e->hops[hop].retry->rules.statuses, status);
+}
+
+static bool answer_headers(const sj_exchange *e, int status, const sj_headers *from, size_t hop, sj_headers *out) {
+    bool forbid = forbids_client_retry(e, status, hop);
+    sj_headers passed;
+    sj_headers_init(&passed);
+    bool ok = sj_http_forward_answer(from, &passed);
+    for (size_t i = 0; ok && i < passed.count; i++) {
+        sj_header header = sj_headers_at(&passed, i);
+        if (!forbid || !sj_slice_equal_nocase(header.name, SJ_SLICE("x-should-retry")))
+            ok = sj_headers_add(out, header.name, header.value);
+    }
+    sj_headers_free(&passed);
+    if (ok && forbid)
+        ok = add_text(out, "x-should-retry", "false");
+    add_labels(e, out, e->hops[hop].label);
+    return ok;
+}
+
+static void note_answer(sj_exchange *e, int status, const sj_headers *headers, size_t hop) {
+    e->status = status;
+    e->answer_hop = hop;
+    e->has_answer_hop = true;
+    sj_slice id = sj_headers_get(headers, "x-request-id");
+    (void)snprintf(e->upstream_request_id, sizeof e->upstream_request_id, "%.*s", (int)id.n, id.p ? id.p : "");
+    if (e->first_content_ns < 0)
+        e->first_content_ns = (int64_t)uv_hrtime();
+}
+
+void exchange_deliver(sj_exchange *e, int status, const sj_headers *headers, sj_slice body, int64_t content_length, size_t hop) {
+    sj_headers out;
+    sj_headers_init(&out);
+    note_answer(e, status, headers, hop);
+    if (!answer_headers(e, status, headers, hop, &out))
+        sj_call_cut(e->call);
+    else if (e->is_head || status == 304)
+        sj_call_answer_head(e->call, status, &out, content_length);
+    else {
+        e->bytes_out += body.n;
+        sj_call_answer(e->call, status, &out, body);
+    }
+    e->end = END_ANSWERED;
+    sj_headers_free(&out);
+}
+
+void exchange_commit(sj_exchange *e, leg *l) {
+    sj_answer *answer = &l->answer;
+    sj_headers out;
+    sj_headers_init(&out);
+    note_answer(e, answer->status, &answer->headers, l->hop);
+    if (answer_headers(e, answer->status, &answer->headers, l->hop, &out)) {
+        // Of a stream that is read, events may be dropped or supplied: its length is not known.
+        int64_t length = answer->mode == SJ_ANSWER_STREAM ? -1 : answer->content_length;
+        sj_call_begin(e->call, answer->status, &out, length);
+        answer->committed = true;
+        e->bytes_out += answer->held.n;
+        (void)sj_call_write(e->call, sj_buffer_slice(&answer->held));
+        sj_buffer_free(&answer->held);
+    } else
+        sj_call_cut(e->call);
+    sj_headers_free(&out);
+}
+
+static void write_text(sj_exchange *e, sj_slice text) {
+    e->bytes_out += text.n;
+    (void)sj_call_write(e->call, text);
+}
+
+// An event that came without its blank line is closed before another one is put behind it.
+static void close_event(sj_exchange *e, leg *l) {
+    if (l->answer.unterminated)
+        write_text(e, SJ_SLICE("\n\n"));
+}
+
+void exchange_supply_done(sj_exchange *e, leg *l) {
+    close_event(e, l);
+    write_text(e, SJ_SLICE("data: [DONE]\n\n"));
+}
+
+void exchange_break(sj_exchange *e, leg *l, bool quiet) {
+    e->end = END_BROKEN;
+    e->refusal = SJ_REFUSAL_STREAM_BROKEN;
+    sj_buffer event = sj_buffer_with_max(8192);
+    if (l && l->answer.mode == SJ_ANSWER_STREAM && !quiet) {
+        char message[1536];
+        sj_journey_message(e->journey, SJ_REFUSAL_STREAM_BROKEN, message, sizeof message);
+        close_event(e, l);
+        if (sj_completion_error_event(e->context.protocol, sj_refusal_code(SJ_REFUSAL_STREAM_BROKEN), message, &event))
+            write_text(e, sj_buffer_slice(&event));
+    }
+    sj_call_cut(e->call);
+    sj_buffer_free(&event);
+}
+
+void exchange_refuse(sj_exchange *e, sj_refusal refusal, const char *message, int64_t retry_after_s) {
+    e->end = END_REFUSED;
+    e->refusal = refusal;
+    e->status = sj_refusal_status(refusal);
+    sj_buffer body = sj_buffer_with_max(8192);
+    sj_headers headers;
+    sj_headers_init(&headers);
+    sj_client_retries mode = e->route ? e->route->client_retries : SJ_CLIENT_RETRIES_NEVER;
+    bool may_retry = mode == SJ_CLIENT_RETRIES_PASSTHROUGH || (mode == SJ_CLIENT_RETRIES_SHED && sj_refusal_is_shed(refusal));
+    bool ok = sj_refusal_body(refusal, message, &body) && add_text(&headers, "Content-Type", "application/json");
+    if (!may_retry)
+        ok = ok && add_text(&headers, "x-should-retry", "false");
+    if (retry_after_s > 0) {
+        char seconds[24];
+        (void)snprintf(seconds, sizeof seconds, "%" PRId64, retry_after_s);
+        ok = ok && add_text(&headers, "Retry-After", seconds);
+    }
+    const char *target = e->journey ? e->hops[sj_journey_read(e->journey).hop].label : "";
+    add_labels(e, &headers, target);
+    if (!ok)
+        sj_call_cut(e->call);
+    else if (e->is_head)
+        sj_call_answer_head(e->call, e->status, &headers, (int64_t)body.n);
+    else {
+        e->bytes_out += body.n;
+        sj_call_answer(e->call, e->status, &headers, sj_buffer_slice(&body));
+    }
+    sj_headers_free(&headers);
+    sj_buffer_free(&body);
+}
+
+void exchange_health(sj_exchange *e, bool fine) {
+    sj_headers headers;
+    sj_headers_init(&headers);
+    (void)add_text(&headers, "Content-Type", "application/json");
+    e->end = END_ANSWERED;
+    e->is_health = true;
+    e->status = fine ? 200 : 503;
+    sj_slice body = fine ? SJ_SLICE("{\"status\":\"ok\"}\n") : SJ_SLICE("{\"status\":\"draining\"}\n");
+    if (e->is_head)
+        sj_call_answer_head(e->call, e->status, &headers, (int64_t)body.n);
+    else
+        sj_call_answer(e->call, e->status, &headers, body);
+    sj_headers_free(&headers);
+}
+
+// ---- the record -----------------------------------------------------------------------------------------------------------------
+
+static sj_result result_of(const sj_exchange *e) {
+    switch (e->end) {
+    case END_ANSWERED:
+        return SJ_RESULT_OK;
+    case END_REFUSED:
+        return SJ_RESULT_REFUSED;
+    case END_BROKEN:
+        return SJ_RESULT_BROKEN;
+    default:
+        return SJ_RESULT_CLIENT_GONE;
+    }
+}
+
+void exchange_record(sj_exchange *e) {
+    char trail[TRAIL_TEXT_MAX] = "";
+    sj_journey_summary summary = {0};
+    const char *target = "";
+    if (e->journey) {
+        summary = sj_journey_read(e->journey);
+        sj_journey_trail(e->journey, exchange_now(e), trail, sizeof trail);
+        target = e->hops[e->has_answer_hop ? e->answer_hop : summary.hop].label;
+    }
+    sj_record record = {
+        .request_id = e->request_id,
+        .peer = e->peer,
+        .method = e->method,
+        .path = e->path,
+        .model = e->facts.model,
+        .target = target,
+        .fallback = summary.fallback ? summary.fallback : "",
+        .trail = trail,
+        .upstream_request_id = e->upstream_request_id,
+        .result = result_of(e),
+        .refusal = e->refusal,
+        .status = e->status,
+        .stream = e->facts.stream,
+        .attempts = summary.attempts_sent,
+        .retries = summary.retries,
+        .dropped_events = e->dropped_events,
+        .total_us = ((int64_t)uv_hrtime() - e->started_ns) / 1000,
+        .first_content_us = e->first_content_ns < 0 ? -1 : (e->first_content_ns - e->started_ns) / 1000,
+        .wait_ms = summary.wait_ms,
+        .queue_ms = summary.queue_ms,
+        .upstream_ms = summary.upstream_ms,
+        .bytes_in = e->bytes_in,
+        .bytes_out = e->bytes_out,
+        .usage = e->usage,
+    };
+    sj_metrics_exchange(e->worker->metrics, &record);
+    if (!e->is_health)
+        sj_log_exchange(e->worker->log, &record);
+}
