@@ -12,7 +12,7 @@ static const raw_reply OK_REPLIES[] = {{.text = OK_REPLY}};
 
 typedef struct shape {
     const char *method;
-    const char *body;     // NULL: none
+    const char *body; // NULL: none
     const char *expected; // the head after the Host line, and the body
 } shape;
 
@@ -50,8 +50,8 @@ static void test_shapes(void **state) {
         bench_exchange(&b, &p, &spec);
         assert_int_equal(p.end.end, SJ_END_WHOLE);
         char expected[256];
-        (void)snprintf(expected, sizeof expected, "%s /v1/models HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n%s", one->method,
-                       b.server.port, one->expected);
+        (void)snprintf(expected, sizeof expected, "%s /v1/models HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n%s",
+                       one->method, b.server.port, one->expected);
         assert_string_equal(b.server.last, expected);
         probe_free(&p);
     }
@@ -145,7 +145,8 @@ static void test_large_body(void **state) {
 static void test_early_answer(void **state) {
     (void)state;
     static const raw_reply replies[] = {
-        {.text = "HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nbig", .early = true}, {.text = OK_REPLY}};
+        {.text = "HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nbig", .early = true},
+        {.text = OK_REPLY}};
     bench b;
     bench_open(&b, replies, 2);
     size_t n = 20 * 1024 * 1024;
@@ -177,7 +178,8 @@ static void count_queued(uv_handle_t *handle, void *listener) {
 
 static void check_hold(probe_act act) {
     enum { BIG = 24 * 1024 * 1024 };
-    static const raw_reply replies[] = {{.text = "HTTP/1.1 200 OK\r\n\r\n", .filler = BIG, .then = RAW_CLOSE}};
+    static const raw_reply replies[] = {
+        {.text = "HTTP/1.1 200 OK\r\n\r\n", .filler = BIG, .then = RAW_CLOSE}};
     bench b;
     bench_open(&b, replies, 1);
     probe p;
@@ -383,7 +385,9 @@ static void crowd_on_head(void *owner, int status, const sj_headers *headers) {
     ((crowd *)owner)->bad += status != 200;
 }
 
-static void crowd_on_data(void *owner, sj_slice bytes) { ((crowd *)owner)->bad += bytes.n != 2; }
+static void crowd_on_data(void *owner, sj_slice bytes) {
+    ((crowd *)owner)->bad += bytes.n != 2;
+}
 
 static void crowd_on_end(void *owner, const sj_attempt_end *end, const sj_headers *trailers) {
     (void)trailers;
@@ -445,8 +449,12 @@ typedef struct closer {
     int ended;
 } closer;
 
-static void closer_on_head(void *owner, int status, const sj_headers *headers) { (void)owner, (void)status, (void)headers; }
-static void closer_on_data(void *owner, sj_slice bytes) { (void)owner, (void)bytes; }
+static void closer_on_head(void *owner, int status, const sj_headers *headers) {
+    (void)owner, (void)status, (void)headers;
+}
+static void closer_on_data(void *owner, sj_slice bytes) {
+    (void)owner, (void)bytes;
+}
 static void closer_on_end(void *owner, const sj_attempt_end *end, const sj_headers *trailers) {
     (void)end;
     closer *c = owner;
