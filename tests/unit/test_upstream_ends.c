@@ -353,7 +353,7 @@ static void check_addresses(bench *b, const char *addresses, sj_end end) {
     assert_int_equal(curl_easy_setopt(b->upstream->idle->easy, CURLOPT_RESOLVE, entries), CURLE_OK);
     spec.origin = origin;
     spec.fresh = true;
-    spec.connect_timeout_ms = 1000;
+    spec.connect_timeout_ms = 400;
     bench_exchange(b, &p, &spec);
     if (p.end.end != end)
         fail_msg("%s: end %d, wanted %d; %s", addresses, p.end.end, end, p.end.detail);
