@@ -148,8 +148,11 @@ static void on_end(void *owner, const sj_attempt_end *end, const sj_headers *tra
     } else {
         question->result->kind = SJ_CHECK_UNREACHABLE;
         question->result->status = 0;
+        bool plain = strstr(end->detail, "wrong version number") != NULL; // OpenSSL's way to say so
         (void)snprintf(question->result->detail, sizeof question->result->detail, "%s%s",
-                       end->end == SJ_END_TLS_UNVERIFIED ? "its certificate is not trusted: " : "",
+                       end->end == SJ_END_TLS_UNVERIFIED ? "its certificate is not trusted: "
+                       : plain ? "no TLS there, should base_url begin with http:// ? "
+                               : "",
                        end->detail);
     }
     settle(question);

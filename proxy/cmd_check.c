@@ -79,7 +79,7 @@ static sj_config *load(const char *path) {
 static void tell_key(const sj_config *config, const sj_check_result *result) {
     const sj_upstream_config *upstream = &config->upstreams[result->upstream];
     if (upstream->api_key_count == 0) {
-        (void)printf(": it wants a key, but has auth = \"none\"\n");
+        (void)printf("; it has auth = \"none\"\n");
         return;
     }
     if (upstream->api_key_count > 1)
@@ -125,7 +125,7 @@ static void tell(const sj_config *config, const sj_check_result *result) {
         (void)printf("UNREACHABLE: %s\n", result->detail);
         break;
     case SJ_CHECK_WRONG_KEY:
-        (void)printf("WRONG KEY: %s", result->detail);
+        (void)printf("%s: %s", upstream->api_key_count ? "WRONG KEY" : "KEY MISSING", result->detail);
         tell_key(config, result);
         break;
     }
