@@ -18,7 +18,7 @@
 //   mix; it is resumed once, to send the last chunk or to cut. A resume makes MHD walk its suspended connections: this way a streamed event
 //   costs one sendmsg, not a walk.
 
-enum { OUT_MAX = 8 * 1024 * 1024, EARLY_ANSWER_DRAIN = 64 * 1024 * 1024, READER_BLOCK = 16 * 1024, TARGET_MAX = 32 * 1024 };
+enum { OUT_MAX = 8 * 1024 * 1024, EARLY_ANSWER_DRAIN = 64 * 1024 * 1024, READER_BLOCK = 16 * 1024, TARGET_MAX = 32 * 1024, MHD_LINE_MAX = 64 * 1024 };
 
 static conn *conn_of(struct MHD_Connection *mhd) {
     conn *c = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
@@ -48,6 +48,8 @@ void *call_on_uri(void *cls, const char *uri, struct MHD_Connection *mhd) {
     conn_wait(c, WAIT_HEADER);
     return call;
 }
+
+static size_t held_bytes(const sj_call *call) { return call->out.n - call->out_at; }
 
 static void forget_in_lists(sj_call *call) {
     sj_front *front = call->conn->front;
@@ -80,8 +82,10 @@ void call_on_completed(void *cls, struct MHD_Connection *mhd, void **con_cls, en
     conn_watch(c, c->doomed || !c->watched ? 0 : UV_DISCONNECT);
     if (!c->doomed)
         conn_wait(c, WAIT_KEEPALIVE);
+    // Of known length MHD asks for no end: it has counted the bytes.
+    bool all = call->sent_all || (call->known_length && !call->cut && !call->gone && held_bytes(call) == 0);
     if (call->owner)
-        c->front->handlers.on_end(call->owner, call->sent_all && code == MHD_REQUEST_TERMINATED_COMPLETED_OK);
+        c->front->handlers.on_end(call->owner, all && code == MHD_REQUEST_TERMINATED_COMPLETED_OK);
     if (call->response)
         MHD_destroy_response(call->response);
     sj_buffer_free(&call->out);
@@ -112,7 +116,7 @@ static void resume(sj_call *call) {
 typedef struct head_reader {
     sj_call *call;
     const char *after; // one past the terminator that MHD put behind the last value
-    bool strange;      // a NUL inside a value
+    bool strange;      // a NUL inside a value, or a folded line
     bool full;
 } head_reader;
 
@@ -121,10 +125,20 @@ static bool ends_cleanly(const char *after, const char *next_name) {
     return !after || after == next_name || strchr("\r\n \t", *after) != NULL;
 }
 
+// A folded line has been glued together somewhere else.
+static bool stands_in_place(const char *name_end, const char *value) {
+    if (value <= name_end || value - name_end > MHD_LINE_MAX)
+        return false;
+    for (const char *p = name_end + 1; p < value; p++)
+        if (*p != ' ' && *p != '\t')
+            return false;
+    return true;
+}
+
 static enum MHD_Result take_header(void *cls, enum MHD_ValueKind kind, const char *name, size_t name_n, const char *value, size_t value_n) {
     (void)kind;
     head_reader *reader = cls;
-    if (!ends_cleanly(reader->after, name))
+    if (!ends_cleanly(reader->after, name) || (value && value_n && !stands_in_place(name + name_n, value)))
         reader->strange = true;
     reader->after = value && value_n ? value + value_n + 1 : NULL;
     if (!sj_headers_add(&reader->call->headers, (sj_slice){name, name_n}, (sj_slice){value ? value : "", value ? value_n : 0}))
@@ -141,7 +155,7 @@ static sj_http_fault read_head(sj_call *call, const char *method, const char *ve
     if (reader.full)
         return (sj_http_fault){400, "Too many header fields."};
     if (reader.strange || !ends_cleanly(reader.after, NULL))
-        return (sj_http_fault){400, "A header field's value holds a NUL."};
+        return (sj_http_fault){400, "A header field holds a NUL or is folded over several lines."};
     (void)snprintf(call->version, sizeof call->version, "%s", version);
     return sj_http_check_request(sj_slice_of(method), sj_buffer_slice(&call->target), sj_slice_of(version), &call->headers);
 }
@@ -303,8 +317,6 @@ void sj_call_answer_head(sj_call *call, int status, const sj_headers *headers, i
         MHD_set_response_options(response, MHD_RF_HTTP_1_0_COMPATIBLE_STRICT, MHD_RO_END);
     give(call, status, headers, response);
 }
-
-static size_t held_bytes(const sj_call *call) { return call->out.n - call->out_at; }
 
 static void take_held(sj_call *call, size_t n) {
     call->out_at += n;
