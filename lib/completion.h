@@ -39,9 +39,10 @@ typedef struct sj_completion {
     uint64_t choices_seen[2];    // bit per choice index, 0..127
     uint64_t choices_finished[2];
     bool done;                   // [DONE] seen
+    bool spoke;                  // chat and completions: something besides roles, usage and empty choices came
     bool ended;                  // the protocol's terminal event or, for chat, finish of every choice
-    char error_code[64];         // of the last error object: code, else type; empty when neither is a string
-    char error_message[160];     // its start, for our own log and error text; control characters removed
+    char error_code[64];         // of the last error object: code, else type, else a numeric code in digits; empty when there is none
+    char error_message[160];     // its start, for our own log and error text; control characters removed, keys masked
     sj_usage usage;              // the last block seen
     char id[128];                // of the first event or the answer
 } sj_completion;
@@ -50,7 +51,8 @@ void sj_completion_init(sj_completion *completion, sj_protocol protocol, int cho
 // One SSE event that has data; returns SJ_SAYS_* bits, 0 for "held" (role-only deltas, response.created, ping, usage-only).
 // usage and finish are read from the same event as content.
 unsigned sj_completion_event(sj_completion *completion, sj_slice name, sj_slice data);
-// Complete as its protocol says: chat and completions after [DONE]; the others after their terminal event.
+// Complete as its protocol says: chat and completions after [DONE] (not a bare one: that is an empty answer); the others after their
+// terminal event.
 bool sj_completion_is_whole(const sj_completion *completion);
 // Everything was said but the closing [DONE] (chat and completions): EOF or 5 s of silence completes it and [DONE] is supplied.
 bool sj_completion_lacks_only_done(const sj_completion *completion);
@@ -68,7 +70,8 @@ sj_finding sj_completion_answer(sj_completion *completion, sj_slice body);
 // Only the error's code and message of an error answer (any status); empty when there is none. Also reads {"message","code"} and [{"error":..}].
 void sj_completion_error_of(sj_completion *completion, sj_slice body);
 
-// An in-band error event ready to send: `data: {"error": {...}}` + blank line (chat, completions), with `event: error` for the others.
+// An in-band error event ready to send: `data: {"error": {...}}` + blank line (chat, completions); the others have `event: error` before it
+// and `"type": "error"` in it. Nothing for opaque protocols, which have no such event.
 __attribute__((warn_unused_result)) bool sj_completion_error_event(sj_protocol protocol, const char *code, const char *message, sj_buffer *out);
 
 #endif

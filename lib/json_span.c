@@ -2,6 +2,10 @@
 
 enum { MAX_KEY = 64 };
 
+static bool is_word(sj_slice value, const char *word) {
+    return sj_slice_equal(value, sj_slice_of(word));
+}
+
 // ---- walking ----------------------------------------------------------------------------------------------------------------
 
 // One member of an object, or one element of an array. False: there is none here, or the callback has seen enough.
@@ -52,6 +56,16 @@ bool sj_json_walk_object(sj_slice text, sj_json_member_fn on_member, void *conte
 
 bool sj_json_walk_array(sj_slice text, sj_json_member_fn on_element, void *context) {
     return walk(text, "[]", on_element, context);
+}
+
+bool sj_json_has_value(sj_slice value) {
+    if (is_word(value, "null") || is_word(value, "\"\""))
+        return false;
+    sj_json_cursor cursor = {value.p + 1, value.p + value.n};
+    if (value.p[0] != '[' && value.p[0] != '{')
+        return true;
+    sj_json_skip_space(&cursor);
+    return *cursor.at != ']' && *cursor.at != '}';
 }
 
 // ---- strings ----------------------------------------------------------------------------------------------------------------
@@ -188,21 +202,6 @@ bool sj_json_encode_string(sj_slice text, sj_buffer *out) {
 
 // ---- request facts ----------------------------------------------------------------------------------------------------------
 
-static bool is_word(sj_slice value, const char *word) {
-    return sj_slice_equal(value, sj_slice_of(word));
-}
-
-// Says anything at all: null and the empty string, array and object do not.
-static bool has_value(sj_slice value) {
-    if (is_word(value, "null") || is_word(value, "\"\""))
-        return false;
-    sj_json_cursor cursor = {value.p + 1, value.p + value.n};
-    if (value.p[0] != '[' && value.p[0] != '{')
-        return true;
-    sj_json_skip_space(&cursor);
-    return *cursor.at != ']' && *cursor.at != '}';
-}
-
 typedef struct fact_reader {
     sj_request_facts *facts;
     const char *body;
@@ -221,7 +220,7 @@ static void read_background(fact_reader *reader, sj_slice value) {
 }
 
 static void read_state(fact_reader *reader, sj_slice value) {
-    reader->facts->bound_to_upstream |= has_value(value);
+    reader->facts->bound_to_upstream |= sj_json_has_value(value);
 }
 
 static void read_model(fact_reader *reader, sj_slice value) {
@@ -307,7 +306,7 @@ static bool names_file(sj_slice body) {
         sj_json_skip_space(&cursor);
         const char *value = cursor.at;
         if (sj_json_skip_value(&cursor, 1) == SJ_JSON_WHOLE &&
-            has_value((sj_slice){value, (size_t)(cursor.at - value)}))
+            sj_json_has_value((sj_slice){value, (size_t)(cursor.at - value)}))
             return true;
     }
     return false;

@@ -18,6 +18,8 @@ typedef bool (*sj_json_member_fn)(void *context, sj_slice key, sj_slice value);
 bool sj_json_walk_object(sj_slice text, sj_json_member_fn on_member, void *context);
 // The same for an array; key is empty.
 bool sj_json_walk_array(sj_slice text, sj_json_member_fn on_element, void *context);
+// Of a value as reported by a walk: neither null nor an empty string, array or object.
+bool sj_json_has_value(sj_slice value);
 // Decodes a raw JSON string value (with its quotes) to UTF-8. False: not a string, malformed, has U+0000, or longer than size - 1.
 __attribute__((warn_unused_result)) bool sj_json_decode_string(sj_slice raw, char *out, size_t size);
 // Appends text as a JSON string with quotes. Invalid UTF-8 becomes U+FFFD.
