@@ -345,7 +345,7 @@ static void choose(sj_journey *j, size_t first, int64_t now, sj_steps *out) {
             return;
         }
         why = words[answer];
-        int64_t bound = answer == SJ_ADMIT_GATED ? h->retry->max_hint_ms : h->max_open_wait_ms;
+        int64_t bound = answer == SJ_ADMIT_GATED ? h->retry->max_hint_ms : h->max_open_wait_ms - j->open_wait_ms;
         if (at < earliest && at - now <= bound) {
             earliest = at;
             earliest_hop = hop;
@@ -877,6 +877,8 @@ static void deadline_passed(sj_journey *j, int64_t now, sj_steps *out) {
 }
 
 static void wait_over(sj_journey *j, int64_t now, sj_steps *out) {
+    if (j->wait_for == WAIT_REOPENING)
+        j->open_wait_ms += now - j->wait_since_ms;
     end_wait(j, now);
     // After a reopening everything that is not used up is worth another look; a backoff stays where it was.
     choose(j, j->wait_for == WAIT_REOPENING ? 0 : j->hop, now, out);
