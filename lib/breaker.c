@@ -227,6 +227,7 @@ static void send_probe(sj_breaker *breaker, int64_t now_ms, sj_breaker_permit *p
     remove_probes(breaker, 0, overdue_probes(breaker, now_ms));
     permit->probe = true;
     permit->serial = ++breaker->probe_serial;
+    assert(breaker->probes_out < SJ_BREAKER_PROBES_MAX);
     breaker->probes[breaker->probes_out++] = (sj_breaker_probe){permit->serial, now_ms};
 }
 

@@ -501,8 +501,8 @@ static void on_end(void *owner, bool complete) {
     sj_exchange *e = owner;
     assert(e->magic == EXCHANGE_MAGIC);
     e->call = NULL;
-    if (e->end == END_RUNNING || (e->end == END_ANSWERED && !complete))
-        e->end = END_CLIENT_GONE;
+    if (e->end == END_RUNNING || e->end == END_ANSWERED)
+        e->end = complete ? END_ANSWERED : END_CLIENT_GONE;
     dispose(e);
 }
 

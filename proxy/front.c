@@ -123,13 +123,14 @@ static bool any_dirty(const sj_front *front) {
     for (int i = 0; i < front->room_count; i++)
         if (front->rooms[i]->dirty)
             return true;
-    return false;
+    return front->flush_first != NULL;
 }
 
 static void on_before_sleep(uv_prepare_t *prepare) {
     sj_front *front = prepare->data;
     bool more = true;
     for (int i = 0; i < TURNS_BEFORE_SLEEP && more; i++) {
+        call_flush_all(front);
         run_rooms(front);
         call_tell_writable(front);
         more = front->handlers.on_turn && front->handlers.on_turn(front->context);

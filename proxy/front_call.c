@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
-#include <sys/uio.h>
 
 // How an answer leaves.
 //
@@ -19,7 +18,7 @@
 //   mix; it is resumed once, to send the last chunk or to cut. A resume makes MHD walk its suspended connections: this way a streamed event
 //   costs one sendmsg, not a walk.
 
-enum { OUT_MAX = 8 * 1024 * 1024, EARLY_ANSWER_DRAIN = 64 * 1024 * 1024, READER_BLOCK = 16 * 1024, TARGET_MAX = 32 * 1024 };
+enum { OUT_MAX = 8 * 1024 * 1024, EARLY_ANSWER_DRAIN = 64 * 1024 * 1024, READER_BLOCK = 16 * 1024, TARGET_MAX = 32 * 1024, MHD_LINE_MAX = 64 * 1024 };
 
 static conn *conn_of(struct MHD_Connection *mhd) {
     conn *c = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
@@ -50,13 +49,21 @@ void *call_on_uri(void *cls, const char *uri, struct MHD_Connection *mhd) {
     return call;
 }
 
-static void forget_writable(sj_call *call) {
-    sj_call **link = &call->conn->front->writable_first;
+static size_t held_bytes(const sj_call *call) { return call->out.n - call->out_at; }
+
+static void forget_in_lists(sj_call *call) {
+    sj_front *front = call->conn->front;
+    sj_call **link = &front->writable_first;
     while (call->in_writable_list && *link != call)
         link = &(*link)->next_writable;
     if (call->in_writable_list)
         *link = call->next_writable;
-    call->in_writable_list = false;
+    link = &front->flush_first;
+    while (call->in_flush_list && *link != call)
+        link = &(*link)->next_flush;
+    if (call->in_flush_list)
+        *link = call->next_flush;
+    call->in_writable_list = call->in_flush_list = false;
 }
 
 void call_on_completed(void *cls, struct MHD_Connection *mhd, void **con_cls, enum MHD_RequestTerminationCode code) {
@@ -71,12 +78,14 @@ void call_on_completed(void *cls, struct MHD_Connection *mhd, void **con_cls, en
     call->phase = PHASE_OVER;
     c->call = NULL;
     c->front->calls--;
-    forget_writable(call);
+    forget_in_lists(call);
     conn_watch(c, c->doomed || !c->watched ? 0 : UV_DISCONNECT);
     if (!c->doomed)
         conn_wait(c, WAIT_KEEPALIVE);
+    // Of known length MHD asks for no end: it has counted the bytes.
+    bool all = call->sent_all || (call->known_length && !call->cut && !call->gone && held_bytes(call) == 0);
     if (call->owner)
-        c->front->handlers.on_end(call->owner, call->sent_all && code == MHD_REQUEST_TERMINATED_COMPLETED_OK);
+        c->front->handlers.on_end(call->owner, all && code == MHD_REQUEST_TERMINATED_COMPLETED_OK);
     if (call->response)
         MHD_destroy_response(call->response);
     sj_buffer_free(&call->out);
@@ -107,7 +116,7 @@ static void resume(sj_call *call) {
 typedef struct head_reader {
     sj_call *call;
     const char *after; // one past the terminator that MHD put behind the last value
-    bool strange;      // a NUL inside a value
+    bool strange;      // a NUL inside a value, or a folded line
     bool full;
 } head_reader;
 
@@ -116,10 +125,20 @@ static bool ends_cleanly(const char *after, const char *next_name) {
     return !after || after == next_name || strchr("\r\n \t", *after) != NULL;
 }
 
+// A folded line has been glued together somewhere else.
+static bool stands_in_place(const char *name_end, const char *value) {
+    if (value <= name_end || value - name_end > MHD_LINE_MAX)
+        return false;
+    for (const char *p = name_end + 1; p < value; p++)
+        if (*p != ' ' && *p != '\t')
+            return false;
+    return true;
+}
+
 static enum MHD_Result take_header(void *cls, enum MHD_ValueKind kind, const char *name, size_t name_n, const char *value, size_t value_n) {
     (void)kind;
     head_reader *reader = cls;
-    if (!ends_cleanly(reader->after, name))
+    if (!ends_cleanly(reader->after, name) || (value && value_n && !stands_in_place(name + name_n, value)))
         reader->strange = true;
     reader->after = value && value_n ? value + value_n + 1 : NULL;
     if (!sj_headers_add(&reader->call->headers, (sj_slice){name, name_n}, (sj_slice){value ? value : "", value ? value_n : 0}))
@@ -136,7 +155,7 @@ static sj_http_fault read_head(sj_call *call, const char *method, const char *ve
     if (reader.full)
         return (sj_http_fault){400, "Too many header fields."};
     if (reader.strange || !ends_cleanly(reader.after, NULL))
-        return (sj_http_fault){400, "A header field's value holds a NUL."};
+        return (sj_http_fault){400, "A header field holds a NUL or is folded over several lines."};
     (void)snprintf(call->version, sizeof call->version, "%s", version);
     return sj_http_check_request(sj_slice_of(method), sj_buffer_slice(&call->target), sj_slice_of(version), &call->headers);
 }
@@ -299,8 +318,6 @@ void sj_call_answer_head(sj_call *call, int status, const sj_headers *headers, i
     give(call, status, headers, response);
 }
 
-static size_t held_bytes(const sj_call *call) { return call->out.n - call->out_at; }
-
 static void take_held(sj_call *call, size_t n) {
     call->out_at += n;
     if (call->out_at == call->out.n) {
@@ -353,40 +370,47 @@ void sj_call_begin(sj_call *call, int status, const sj_headers *headers, int64_t
     give(call, status, headers, MHD_create_response_from_callback(size, block, read_held, call, NULL));
 }
 
-static bool hold(sj_call *call, const struct iovec *pieces, int count, size_t skip) {
-    bool ok = true;
-    for (int i = 0; i < count && ok; i++) {
-        size_t jump = skip < pieces[i].iov_len ? skip : pieces[i].iov_len;
-        skip -= jump;
-        ok = sj_buffer_append(&call->out, (const char *)pieces[i].iov_base + jump, pieces[i].iov_len - jump);
+// The end can be told to MHD once nothing of ours is left in `out`; until then the writable watch drives.
+static void end_when_flushed(sj_call *call) {
+    bool waits_for_bytes = call->phase == PHASE_PULL || (call->phase == PHASE_DIRECT && held_bytes(call) == 0);
+    if (waits_for_bytes)
+        resume(call);
+}
+
+// Sends what is held; what the socket does not take goes when it is writable again.
+static void flush_direct(sj_call *call) {
+    conn *c = call->conn;
+    ssize_t n = send(c->fd, call->out.p + call->out_at, held_bytes(call), MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (n > 0)
+        take_held(call, (size_t)n);
+    else if (n < 0 && errno != EAGAIN && errno != EINTR) {
+        conn_doom(c);
+        return;
     }
-    return ok;
+    if (held_bytes(call)) {
+        conn_watch(c, UV_DISCONNECT | UV_WRITABLE);
+        if (n > 0 || c->waits != WAIT_WRITE)
+            conn_wait(c, WAIT_WRITE);
+    } else if (c->watched & UV_WRITABLE) {
+        conn_watch(c, UV_DISCONNECT);
+        conn_wait(c, WAIT_NONE);
+    }
 }
 
 static void write_direct(sj_call *call, sj_slice bytes) {
     char size_line[20];
-    int size_n = call->chunked ? snprintf(size_line, sizeof size_line, "%zx\r\n", bytes.n) : 0;
-    struct iovec pieces[3] = {
-        {size_line, (size_t)size_n},
-        {(void *)(uintptr_t)bytes.p, bytes.n},
-        {(void *)(uintptr_t) "\r\n", call->chunked ? 2 : 0},
-    };
-    size_t total = pieces[0].iov_len + pieces[1].iov_len + pieces[2].iov_len, sent = 0;
-    if (held_bytes(call) == 0) {
-        struct msghdr message = {.msg_iov = pieces, .msg_iovlen = 3};
-        ssize_t n = sendmsg(call->conn->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-        // A broken connection shows on the watch; here it is only bytes not sent.
-        sent = n > 0 ? (size_t)n : 0;
-    }
-    if (sent == total)
-        return;
-    if (!hold(call, pieces, 3, sent))
+    int n = call->chunked ? snprintf(size_line, sizeof size_line, "%zx\r\n", bytes.n) : 0;
+    bool ok = sj_buffer_append(&call->out, size_line, (size_t)n) && sj_buffer_add(&call->out, bytes) &&
+              (!call->chunked || sj_buffer_append(&call->out, "\r\n", 2));
+    if (!ok) {
         conn_doom(call->conn);
-    else {
-        conn_watch(call->conn, UV_DISCONNECT | UV_WRITABLE);
-        if (call->conn->waits != WAIT_WRITE)
-            conn_wait(call->conn, WAIT_WRITE);
+        return;
     }
+    if (call->in_flush_list || (call->conn->watched & UV_WRITABLE))
+        return;
+    call->in_flush_list = true;
+    call->next_flush = call->conn->front->flush_first;
+    call->conn->front->flush_first = call;
 }
 
 size_t sj_call_write(sj_call *call, sj_slice bytes) {
@@ -403,11 +427,9 @@ size_t sj_call_write(sj_call *call, sj_slice bytes) {
     return held_bytes(call);
 }
 
-// The end can be told to MHD once nothing of ours is left in `out`; until then the writable watch drives.
-static void end_when_flushed(sj_call *call) {
-    bool waits_for_bytes = call->phase == PHASE_PULL || (call->phase == PHASE_DIRECT && held_bytes(call) == 0);
-    if (waits_for_bytes)
-        resume(call);
+static void flush_now(sj_call *call) {
+    if (call->phase == PHASE_DIRECT && call->in_flush_list)
+        flush_direct(call);
 }
 
 void sj_call_finish(sj_call *call, const sj_headers *trailers) {
@@ -419,6 +441,7 @@ void sj_call_finish(sj_call *call, const sj_headers *trailers) {
         sj_header header = sj_headers_at(trailers, i);
         (void)MHD_add_response_footer(call->response, header.name.p, header.value.n ? header.value.p : " ");
     }
+    flush_now(call);
     end_when_flushed(call);
 }
 
@@ -427,6 +450,7 @@ void sj_call_cut(sj_call *call) {
         return;
     call->cut = true;
     if (call->streaming && call->response) {
+        flush_now(call);
         end_when_flushed(call);
         return;
     }
@@ -453,27 +477,35 @@ void call_client_gone(sj_call *call) {
     resume(call);
 }
 
+static void after_flush(sj_call *call) {
+    if (call->gone)
+        return;
+    if (held_bytes(call) == 0 && (call->finished || call->cut))
+        end_when_flushed(call);
+    if (call->wants_room && held_bytes(call) < SJ_FRONT_LOW_WATER && !call->finished && !call->cut) {
+        call->wants_room = false;
+        call->conn->front->handlers.on_writable(call->owner);
+    }
+}
+
 void call_socket_writable(sj_call *call) {
     if (call->phase != PHASE_DIRECT || held_bytes(call) == 0) {
         conn_watch(call->conn, UV_DISCONNECT);
         return;
     }
-    ssize_t n = send(call->conn->fd, call->out.p + call->out_at, held_bytes(call), MSG_NOSIGNAL | MSG_DONTWAIT);
-    if (n < 0) {
-        if (errno != EAGAIN && errno != EINTR)
-            conn_doom(call->conn);
-        return;
-    }
-    take_held(call, (size_t)n);
-    conn_wait(call->conn, held_bytes(call) ? WAIT_WRITE : WAIT_NONE);
-    if (held_bytes(call) == 0) {
-        conn_watch(call->conn, UV_DISCONNECT);
-        if (call->finished || call->cut)
-            end_when_flushed(call);
-    }
-    if (call->wants_room && held_bytes(call) < SJ_FRONT_LOW_WATER && !call->finished && !call->cut) {
-        call->wants_room = false;
-        call->conn->front->handlers.on_writable(call->owner);
+    flush_direct(call);
+    after_flush(call);
+}
+
+void call_flush_all(sj_front *front) {
+    sj_call *call;
+    while ((call = front->flush_first)) {
+        front->flush_first = call->next_flush;
+        call->in_flush_list = false;
+        if (call->phase != PHASE_DIRECT || held_bytes(call) == 0)
+            continue;
+        flush_direct(call);
+        after_flush(call);
     }
 }
 

@@ -70,8 +70,8 @@ struct sj_call {
     bool sent_all;     // the end was handed to MHD
     bool close_after;
     bool wants_room;   // over the high-water mark; on_writable is due
-    bool in_writable_list;
-    sj_call *next_writable;
+    bool in_writable_list, in_flush_list;
+    sj_call *next_writable, *next_flush;
     struct MHD_Response *response; // given, not yet queued
     int status;
     sj_buffer out;        // bytes for the client: unframed before PHASE_DIRECT, framed in it
@@ -107,7 +107,7 @@ struct sj_front {
     bool quiescing, closing;
     int open_handles; // handles on the loop that keep the front's memory
     conn *adding;     // being handed to MHD
-    sj_call *writable_first;
+    sj_call *writable_first, *flush_first;
 };
 
 // front.c
@@ -125,5 +125,6 @@ void call_on_completed(void *cls, struct MHD_Connection *mhd, void **con_cls, en
 void call_client_gone(sj_call *call);
 void call_socket_writable(sj_call *call);
 void call_tell_writable(sj_front *front);
+void call_flush_all(sj_front *front);
 
 #endif

@@ -169,6 +169,8 @@ static sj_mock_read read_chunk(sj_mock_reader *reader) {
     }
     if (rest.n < size + 2)
         return SJ_MOCK_READ_MORE;
+    if (memcmp(rest.p + size, "\r\n", 2) != 0)
+        return SJ_MOCK_READ_BAD;
     if (!sj_buffer_append(&reader->body, rest.p, size))
         return SJ_MOCK_READ_TOO_LARGE;
     reader->used += head + size + 2;

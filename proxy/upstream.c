@@ -103,8 +103,8 @@ static void let_go(sj_attempt *attempt) {
 
 static void finish(sj_attempt *attempt, CURLcode code) {
     sj_attempt_end end = sj_attempt_end_of(attempt, code);
-    detach(attempt);
     attempt->state = SJ_ATTEMPT_ENDED;
+    detach(attempt);
     attempt->handlers.on_end(attempt->owner, &end, &attempt->carrier->trailers);
     let_go(attempt);
 }
@@ -136,6 +136,15 @@ static void unpause(sj_attempt *attempt) {
         finish(attempt, code);
 }
 
+// When an address times out, 7.88 prepares the next but does not start it until something runs the handle, which nothing would before the
+// connect timeout. Pausing and going on is the way to have a handle run.
+static void nudge(sj_attempt *attempt) {
+    attempt->upstream->in_curl++;
+    (void)curl_easy_pause(attempt->carrier->easy, CURLPAUSE_RECV);
+    (void)curl_easy_pause(attempt->carrier->easy, CURLPAUSE_CONT);
+    attempt->upstream->in_curl--;
+}
+
 static void run_deferred(sj_upstream *upstream) {
     while (upstream->deferred) {
         sj_attempt *attempt = upstream->deferred;
@@ -146,7 +155,10 @@ static void run_deferred(sj_upstream *upstream) {
         attempt->queued = false;
         switch (attempt->state) {
         case SJ_ATTEMPT_RUNNING:
-            unpause(attempt);
+            if (attempt->requests == 0)
+                nudge(attempt);
+            else
+                unpause(attempt);
             break;
         case SJ_ATTEMPT_FAILED:
             finish(attempt, CURLE_FAILED_INIT);

@@ -27,7 +27,7 @@ typedef struct sj_attempt_spec {
     sj_slice target;               // exact request target
     sj_slice method;
     const sj_headers *headers;     // complete and in order; Host and Content-Length are the library's. Copied
-    // NULL: no body at all. Copied; what it borrows must outlive the attempt (cancelled inside on_head/on_data: until they have returned to
+    // NULL: no body at all; not sent with HEAD. Copied; what it borrows must outlive the attempt (cancelled inside on_head/on_data: until they have returned to
     // the loop's top level).
     const sj_body_cursor *body;
     int64_t connect_timeout_ms;    // DNS, TCP and TLS

@@ -288,8 +288,10 @@ static bool set_body(sj_carrier *carrier, const sj_attempt_spec *spec, const lay
         carrier->forbid_reuse = head;
         ok = ok && curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, head ? 1L : 0L) == CURLE_OK;
     }
+    if (head)
+        return ok;
     if (!spec->body && !wants_length_zero(spec->method))
-        return ok && (head || curl_easy_setopt(easy, CURLOPT_HTTPGET, 1L) == CURLE_OK);
+        return ok && curl_easy_setopt(easy, CURLOPT_HTTPGET, 1L) == CURLE_OK;
     const char *fields = "";
     curl_off_t size = 0;
     if (spec->body && is_small_edited(spec->body)) {

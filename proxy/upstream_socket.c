@@ -138,6 +138,9 @@ static int on_curl_socket(CURL *easy, curl_socket_t fd, int what, void *user, vo
     if (what == CURL_POLL_REMOVE) {
         if (watcher)
             let_go(upstream, watcher, attempt);
+        // A socket is gone and nothing was sent: the next address may wait for its turn.
+        if (attempt && attempt->state == SJ_ATTEMPT_RUNNING && attempt->requests == 0)
+            sj_upstream_defer(attempt);
         return 0;
     }
     if (!watcher)

@@ -24,7 +24,7 @@ typedef struct raw_server {
     const raw_reply *replies; // by number of request; the last one is repeated
     size_t reply_count;
     int connections, requests, closed;
-    bool silent_accept; // never reads
+    bool at_first_byte; // answers to anything, and only once on a connection
     char *last; // the last request, NUL-terminated
     size_t last_n;
 } raw_server;
@@ -110,7 +110,8 @@ static void raw_take(raw_peer *peer) {
     raw_server *server = peer->server;
     bool head_whole = false;
     size_t whole = raw_request_n(peer, &head_whole);
-    if (head_whole && !whole && !peer->answered_early && raw_next(server)->early) {
+    bool early = server->at_first_byte || (head_whole && !whole && raw_next(server)->early);
+    if (early && !peer->answered_early) {
         peer->answered_early = true;
         const raw_reply *reply = raw_next(server);
         server->requests++;

@@ -20,6 +20,7 @@ struct held {
     sj_breaker_permit permit;
     int64_t at_ms;
     uint64_t exchange;
+    bool written_off; // a probe that was overdue when another one went out
 };
 
 struct world {
@@ -119,18 +120,20 @@ static void check_always(const struct world *world) {
     assert_int_equal(breaker->stale_results, world->stale);
 }
 
-// All permits of this half-open phase that are not overdue are probes within the limit.
-static void check_probes(const struct world *world) {
+// The limit holds for the probes of this half-open phase that are not written off.
+static void check_probes(struct world *world) {
     const sj_breaker *breaker = &world->breaker;
     int live = 0;
     for (int i = 0; i < world->held_count; i++) {
-        const struct held *held = &world->held[i];
+        struct held *held = &world->held[i];
         if (held->permit.generation != breaker->generation)
             continue;
         assert_true(held->permit.probe);
-        live += world->now_ms - held->at_ms < breaker->rules.probe_timeout_ms;
+        held->written_off |= world->now_ms - held->at_ms >= breaker->rules.probe_timeout_ms;
+        live += !held->written_off;
     }
     assert_true(live <= breaker->rules.half_open_max_calls);
+    assert_int_equal(live, breaker->probes_out);
 }
 
 // What a stale result must leave alone is everything but two counters.
@@ -170,7 +173,7 @@ static void event_admit(struct world *world) {
         return;
     }
     assert_true(permit.held && permit.generation == world->breaker.generation);
-    world->held[world->held_count++] = (struct held){permit, world->now_ms, (uint64_t)pick(world, 5)};
+    world->held[world->held_count++] = (struct held){permit, world->now_ms, (uint64_t)pick(world, 5), false};
     if (world->breaker.state == SJ_BREAKER_HALF_OPEN)
         check_probes(world);
 }
@@ -292,41 +295,51 @@ static void an_open_breaker_probes(void **unused) {
         sj_breaker_report(&world.breaker, &permit, SJ_OUTCOME_FAILURE, false, 1, now_ms, &world.rng, &change);
         assert_int_equal(world.breaker.state, SJ_BREAKER_OPEN);
         int asked = 0;
-        for (int probes = 0; probes < 3 * rules.half_open_max_calls; probes++) {
+        for (int probes = 0; probes < 20 * rules.half_open_max_calls; probes++) {
             while (!sj_breaker_admit(&world.breaker, now_ms, &permit, &retry_at_ms, &change)) {
                 now_ms = retry_at_ms;
-                assert_true(++asked <= 1 + 3 * (1 + rules.probe_timeout_ms / 50));
+                assert_true(++asked <= 1 + 20 * (1 + rules.probe_timeout_ms / 50));
             }
             assert_true(permit.probe);
         }
-        double longest = 1.2 * (double)rules.recovery_timeout_ms + 1 + 3.0 * (double)rules.probe_timeout_ms;
+        double longest = 1.2 * (double)rules.recovery_timeout_ms + 1 + 20.0 * (double)rules.probe_timeout_ms;
         assert_true((double)(now_ms - 5000) <= longest);
     }
 }
 
-// BEHAVIOUR 7: 20 % failing at random and 100 requests/s must not trip it, though five in a row happen twice a minute.
+// One breaker, 100 requests/s of which 20 % fail at random, after so many good ones. How many rows of five failures it saw; -1: it opened.
+static int live_through_failures(sj_rng *rng, uint64_t good, uint64_t requests) {
+    sj_breaker breaker;
+    sj_breaker_permit another, permit;
+    sj_breaker_change change;
+    int64_t retry_at_ms;
+    int rows_of_five = 0;
+    sj_breaker_init(&breaker, &sj_breaker_rules_default, 0);
+    assert_true(sj_breaker_admit(&breaker, 0, &another, &retry_at_ms, &change));
+    for (uint64_t i = 0; i < good + requests; i++) {
+        int64_t now_ms = (int64_t)i * 10;
+        if (!sj_breaker_admit(&breaker, now_ms, &permit, &retry_at_ms, &change))
+            return -1;
+        bool fails = i >= good && sj_rng_unit(rng) < 0.2;
+        sj_breaker_report(&breaker, &permit, fails ? SJ_OUTCOME_FAILURE : SJ_OUTCOME_SUCCESS, false, i,
+                          now_ms, rng, &change);
+        rows_of_five += breaker.consecutive == 5;
+    }
+    return rows_of_five;
+}
+
+// BEHAVIOUR 7: it must not trip, though five in a row happen twice a minute. With ten calls in an empty window the rate
+// is a coarse measure: one start in twenty-odd opens it for a moment.
 static void random_failures_do_not_trip(void **unused) {
     (void)unused;
     sj_rng rng;
     sj_rng_seed(&rng, base_seed());
-    sj_breaker breaker;
-    sj_breaker_init(&breaker, &sj_breaker_rules_default, 0);
-    sj_breaker_permit others;
-    sj_breaker_permit permit;
-    sj_breaker_change change;
-    int64_t retry_at_ms;
-    int rows_of_five = 0;
-    assert_true(sj_breaker_admit(&breaker, 0, &others, &retry_at_ms, &change));
-    for (uint64_t i = 0; i < 20 * 60 * 100; i++) {
-        int64_t now_ms = (int64_t)i * 10;
-        assert_true(sj_breaker_admit(&breaker, now_ms, &permit, &retry_at_ms, &change));
-        bool fails = sj_rng_unit(&rng) < 0.2;
-        sj_breaker_report(&breaker, &permit, fails ? SJ_OUTCOME_FAILURE : SJ_OUTCOME_SUCCESS, false, i,
-                          now_ms, &rng, &change);
-        assert_int_equal(breaker.state, SJ_BREAKER_CLOSED);
-        rows_of_five += breaker.consecutive == 5;
-    }
-    assert_true(rows_of_five >= 20);
+    assert_true(live_through_failures(&rng, 100, 20 * 60 * 100) >= 20);
+    int opened = 0;
+    for (int start = 0; start < 5000; start++)
+        opened += live_through_failures(&rng, 0, 200) < 0;
+    print_message("20 %% failing from the first call on: %.2f %% of the starts open it\n", opened / 50.0);
+    assert_in_range(opened, 1, 5000 / 16);
 }
 
 int main(void) {

@@ -263,7 +263,7 @@ static void workers_share_it(void **unused) {
         assert_int_equal(pthread_join(threads[i], NULL), 0);
         admitted += workers[i].admitted;
     }
-    assert_true(admitted > WORKERS * ROUNDS / 4);
+    assert_true(admitted > 100);
     sj_global_breaker_free(&global); // asserts that every probe came back
 }
 

@@ -29,6 +29,8 @@ static void a_later_hint_extends(void **unused) {
     sj_hint_gates_set(&gates, 2, 20000);
     assert_int_equal(sj_hint_gates_until(&gates, 1, 9000), 0);
     assert_int_equal(sj_hint_gates_until(&gates, 2, 9000), 20000);
+    sj_hint_gates_set(&gates, 3, 10000); // a shorter one beside it
+    assert_int_equal(sj_hint_gates_until(&gates, 2, 15000), 20000);
 }
 
 // Never early, each a little after the one before, within the spread, where it starts over.
