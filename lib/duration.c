@@ -3,6 +3,10 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#define NS_PER_US UINT64_C(1000)
+#define NS_PER_MS (1000 * NS_PER_US)
+#define NS_PER_S (1000 * NS_PER_MS)
+
 typedef struct unit {
     const char *name;
     uint64_t ns;
@@ -10,13 +14,13 @@ typedef struct unit {
 
 static const unit units[] = {
     {"ns", 1},
-    {"us", 1000},
-    {"\xc2\xb5s", 1000}, // U+00B5 micro sign
-    {"\xce\xbcs", 1000}, // U+03BC Greek mu
-    {"ms", 1000 * 1000},
-    {"s", 1000 * 1000 * 1000},
-    {"m", UINT64_C(60) * 1000 * 1000 * 1000},
-    {"h", UINT64_C(3600) * 1000 * 1000 * 1000},
+    {"us", NS_PER_US},
+    {"\xc2\xb5s", NS_PER_US}, // U+00B5 micro sign
+    {"\xce\xbcs", NS_PER_US}, // U+03BC Greek mu
+    {"ms", NS_PER_MS},
+    {"s", NS_PER_S},
+    {"m", 60 * NS_PER_S},
+    {"h", 3600 * NS_PER_S},
 };
 
 typedef struct total {
@@ -104,8 +108,8 @@ bool sj_duration_parse(sj_slice text, sj_bare_number bare, int64_t *ms) {
     }
     static const uint64_t bare_units_ns[] = {
         [SJ_BARE_REFUSED] = 0,
-        [SJ_BARE_SECONDS] = 1000 * 1000 * 1000,
-        [SJ_BARE_MILLISECONDS] = 1000 * 1000,
+        [SJ_BARE_SECONDS] = NS_PER_S,
+        [SJ_BARE_MILLISECONDS] = NS_PER_MS,
     };
     total sum = {0};
     uint64_t bare_ns = bare_units_ns[bare];
@@ -114,8 +118,7 @@ bool sj_duration_parse(sj_slice text, sj_bare_number bare, int64_t *ms) {
             return false;
         bare_ns = 0;
     }
-    uint64_t ms_ns = 1000 * 1000;
-    *ms = (int64_t)(sum.ns / ms_ns + (sum.rest || sum.ns % ms_ns != 0));
+    *ms = (int64_t)(sum.ns / NS_PER_MS + (sum.rest || sum.ns % NS_PER_MS != 0));
     return true;
 }
 

@@ -328,6 +328,7 @@ static void test_upgrade(void **state) {
         {"TLS offer", 0, -1, {HOST, {"Connection", "Upgrade"}, {"Upgrade", "TLS/1.0"}}},
         {"empty", 0, -1, {HOST, {"Upgrade", ""}}},
         {"a longer name", 0, -1, {HOST, {"Upgrade", "websockets"}}},
+        {"the word in another field", 0, -1, {HOST, {"X-Note", "websocket"}, {"Connection", "websocket"}}},
         {"keep-alive", 0, -1, {HOST, {"Connection", "keep-alive"}}},
     };
     check_rows(rows, COUNT(rows));
@@ -597,6 +598,21 @@ static void test_upstream_target_without_room_changes_nothing(void **state) {
     }
 }
 
+static void test_no_part_is_cut_off_silently(void **state) {
+    (void)state;
+    static const char *const targets[] = {"/v1/abc?def", "/v1/abc#def", "/v1/abc", "/v1/abc?d#e"};
+    for (size_t i = 0; i < COUNT(targets); i++) {
+        size_t whole = strlen(targets[i]);
+        for (size_t max = 0; max <= whole; max++) {
+            sj_buffer out = sj_buffer_with_max(max);
+            bool ok = sj_http_upstream_target(SJ_SLICE(""), sj_slice_of(targets[i]), SJ_SLICE(""), &out);
+            assert_int_equal(ok, max == whole);
+            assert_int_equal(out.n, ok ? whole : 0);
+            sj_buffer_free(&out);
+        }
+    }
+}
+
 static void test_is_generation(void **state) {
     (void)state;
     static const struct {
@@ -685,6 +701,7 @@ int main(void) {
         cmocka_unit_test(test_path),
         cmocka_unit_test(test_upstream_target),
         cmocka_unit_test(test_upstream_target_without_room_changes_nothing),
+        cmocka_unit_test(test_no_part_is_cut_off_silently),
         cmocka_unit_test(test_is_generation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

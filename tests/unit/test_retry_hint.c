@@ -369,6 +369,7 @@ static void test_client_timeout(void **state) {
         {4600, {{"x-stormjib-deadline", "4.6s"}, {"X-Stainless-Timeout", "600"}}},
         {4500, {{"x-stormjib-deadline", "4.6s"}, {"X-Stainless-Timeout", "5"}}},
         {4500, {{"x-stormjib-deadline", "junk"}, {"X-Stainless-Timeout", "5"}}},
+        {4500, {{"x-stormjib-deadline", "0"}, {"X-Stainless-Timeout", "5"}}},
     };
     for (size_t i = 0; i < COUNT(rows); i++) {
         sj_client_patience read = patience(rows[i].fields, COUNT(rows[i].fields));
