@@ -617,8 +617,8 @@ static void ended_before_commit(sj_journey *j, attempt_state *a, const sj_attemp
         .hint = a->hint,
         .real_answer = over->facts.end == SJ_END_WHOLE && a->status > 0,
     };
-    // A 200 whose content is a failure is no answer to deliver, unless it is the caller's own error.
-    if (a->status < 400 && e.verdict.class != SJ_CLASS_SUCCESS && e.verdict.class != SJ_CLASS_CALLER)
+    // A 200 that is a failure of the upstream's in disguise is no answer to deliver: an application would take it for one.
+    if (a->status < 400 && (e.verdict.class == SJ_CLASS_FAILING || e.verdict.class == SJ_CLASS_THROTTLED || e.verdict.class == SJ_CLASS_MALFORMED))
         e.real_answer = false;
     j->hop = a->hop;
     note_attempt(j, a, &e.verdict, over->sent, now, out);
