@@ -84,13 +84,26 @@ static void add_place(const sj_loader *loader, sj_buffer *out, const char *file,
         (void)!sj_buffer_printf(out, "%s: ", loader->path);
 }
 
+static unsigned line_of(const sj_loader *loader, const config_setting_t *setting) {
+    unsigned line = config_setting_source_line(setting);
+    const config_setting_t *parent = config_setting_parent(setting);
+    bool last = parent && !config_setting_is_group(parent) &&
+                config_setting_type(setting) == CONFIG_TYPE_STRING &&
+                config_setting_index(setting) == config_setting_length(parent) - 1;
+    for (int i = 0; last && !config_setting_source_file(setting) && i < loader->late_count; i++) {
+        if ((unsigned)loader->late_lines[i].bracket == line)
+            return (unsigned)loader->late_lines[i].string;
+    }
+    return line;
+}
+
 static void add_line(sj_loader *loader, sj_buffer *out, const config_setting_t *setting, const char *key,
                      const char *format, va_list args) {
     const config_setting_t *member =
         setting && key && config_setting_is_group(setting) ? config_setting_get_member(setting, key) : NULL;
     const config_setting_t *place = member ? member : setting;
     if (place)
-        add_place(loader, out, config_setting_source_file(place), config_setting_source_line(place));
+        add_place(loader, out, config_setting_source_file(place), line_of(loader, place));
     else
         add_place(loader, out, NULL, 0);
     char path[512];

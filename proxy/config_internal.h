@@ -17,6 +17,7 @@ enum {
     SJ_CONFIG_MAX_FAULTS = 100,
     SJ_CONFIG_MAX_ITEMS = 4096, // of any list
     SJ_CONFIG_MAX_TEXT = 64 * 1024,
+    SJ_CONFIG_MAX_LATE = 512,
 };
 
 // ---- the table --------------------------------------------------------------------------------------------------------------
@@ -185,6 +186,12 @@ typedef struct sj_loader {
     const char *include_dir; // NULL: no @include
     sj_buffer *error, *warnings;
     int faults;
+    // libconfig learns that a string is over from the token behind it, and gives it that token's line: wrong for the last one
+    // of an array whose bracket closes in a line of its own. By the bracket's line; of the file itself, not of included ones.
+    struct {
+        int bracket, string;
+    } late_lines[SJ_CONFIG_MAX_LATE];
+    int late_count;
 } sj_loader;
 
 void *sj_config_alloc(sj_loader *loader, size_t bytes); // zeroed, from the arena; NULL is reported as a fault
@@ -216,7 +223,7 @@ typedef struct sj_value {
     const char *what; // kind OTHER: "a list", ...
 } sj_value;
 
-enum { SJ_SHOWN_BYTES = 80 };
+enum { SJ_SHOWN_BYTES = 128 };
 
 // Reads a scalar and expands "${NAME}". False: reported.
 bool sj_value_read(sj_loader *loader, const sj_key *key, const config_setting_t *setting, sj_value *value);

@@ -76,39 +76,43 @@ static unsigned edit_distance(const char *a, const char *b) {
     return last[m];
 }
 
-static const char *nearest_key(const sj_block *block, const char *name) {
-    const char *nearest = NULL;
-    unsigned best = (unsigned)strnlen(name, 63) / 2 + 1;
+typedef struct suggestion {
+    const char *key;
+    const sj_block *block;
+    unsigned distance;
+} suggestion;
+
+static void suggest(const sj_block *block, const char *name, suggestion *best) {
     for (size_t i = 0; i < block->count; i++) {
-        unsigned distance = edit_distance(name, block->keys[i].name);
-        if (distance < best && block->keys[i].type != SJ_KEY_REFUSED) {
-            best = distance;
-            nearest = block->keys[i].name;
-        }
+        const sj_key *key = &block->keys[i];
+        unsigned distance = edit_distance(name, key->name);
+        if (distance < best->distance && key->type != SJ_KEY_REFUSED)
+            *best = (suggestion){key->name, block, distance};
     }
-    return nearest;
 }
 
-static const sj_block *home_of(const char *name, const sj_block *not_here) {
-    for (size_t i = 0; sj_blocks[i]; i++) {
-        const sj_key *key = sj_key_find(sj_blocks[i], name);
-        if (key && key->type != SJ_KEY_REFUSED && sj_blocks[i] != not_here)
-            return sj_blocks[i];
-    }
-    return NULL;
+// The block itself goes first: a key elsewhere must be strictly nearer.
+static suggestion nearest_key(const sj_block *block, const char *name) {
+    suggestion best = {.distance = (unsigned)strnlen(name, 63) / 2 + 1};
+    suggest(block, name, &best);
+    for (size_t i = 0; sj_blocks[i]; i++)
+        suggest(sj_blocks[i], name, &best);
+    return best;
 }
 
 static void refuse_unknown(sj_loader *loader, const sj_block *block, const config_setting_t *setting) {
-    const char *name = config_setting_name(setting);
-    const char *nearest = nearest_key(block, name);
-    const sj_block *home = home_of(name, block);
-    if (home)
-        sj_config_fault(loader, setting, NULL, "unknown in %s; it belongs in %s", block->title, home->title);
-    else if (nearest)
-        sj_config_fault(loader, setting, NULL, "unknown key; did you mean '%s'?", nearest);
-    else
+    suggestion near = nearest_key(block, config_setting_name(setting));
+    if (!near.key)
         sj_config_fault(loader, setting, NULL, "unknown key; `stormjib config` lists those that %s has",
                         block->title);
+    else if (near.block == block)
+        sj_config_fault(loader, setting, NULL, "unknown key; did you mean '%s'?", near.key);
+    else if (near.distance == 0)
+        sj_config_fault(loader, setting, NULL, "unknown in %s; it belongs in %s", block->title,
+                        near.block->title);
+    else
+        sj_config_fault(loader, setting, NULL, "unknown key; did you mean '%s', which belongs in %s?",
+                        near.key, near.block->title);
 }
 
 // ---- the walk ---------------------------------------------------------------------------------------------------------------

@@ -138,7 +138,7 @@ static void resolve_routes(sj_loader *loader) {
         sj_route_source *source = &loaded->routes[i];
         sj_config_resolve_route(loader, source);
         sj_config_check_retry(loader, &source->retry.given, &source->retry.v);
-        if (covered)
+        if (covered && !loader->faults)
             sj_config_warn(loader, source->given.setting, NULL,
                            "is never reached: a route before it matches everything");
         covered |= matches_all(&source->v);

@@ -1,26 +1,33 @@
 // One route: its chain into hops, each with the retry and race rules that hold there.
 #include "config_internal.h"
 
-#include <ctype.h>
 #include <stdio.h>
 
-// As it stands in the file: a value from the environment is shown as its variable.
-static const char *written(const config_setting_t *setting, size_t index) {
-    if (setting && config_setting_is_aggregate(setting))
-        setting = config_setting_get_elem(setting, (unsigned)index);
-    const char *text = setting ? config_setting_get_string(setting) : NULL;
-    return text && strlen(text) <= 300 ? text : "...";
+// The entry in the file; NULL: there is none, the route was supplied.
+static const config_setting_t *entry_of(const sj_route_source *source, size_t index) {
+    const config_setting_t *route = source->given.setting;
+    const config_setting_t *chain = route ? config_setting_get_member(route, "chain") : NULL;
+    return chain && config_setting_is_aggregate(chain) ? config_setting_get_elem(chain, (unsigned)index)
+                                                       : chain;
 }
 
-static void refuse_unknown_upstream(sj_loader *loader, const sj_route_source *source, const char *shown) {
-    char known[512] = "";
+// As it stands in the file: a value from the environment is shown as its variable.
+static const char *written(const config_setting_t *entry, char out[SJ_SHOWN_BYTES]) {
+    static const sj_key key = {.type = SJ_KEY_STRING};
+    const char *text = entry ? config_setting_get_string(entry) : NULL;
+    sj_value value = {.kind = SJ_VALUE_TEXT, .text = text ? text : ""};
+    return sj_value_shown(&key, &value, out);
+}
+
+static void refuse_unknown_upstream(sj_loader *loader, const config_setting_t *entry) {
+    char shown[SJ_SHOWN_BYTES], known[512] = "";
     size_t n = 0;
     for (size_t i = 0; i < loader->loaded->upstream_count && n < sizeof known - 60; i++)
         n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", i ? ", " : "",
                               loader->loaded->upstreams[i].v.name);
-    sj_config_fault(loader, source->given.setting, "chain",
-                    "\"%.300s\" names no upstream; write \"upstream/model\" or \"upstream\" with one of: %s",
-                    shown, known);
+    sj_config_fault(loader, entry, NULL,
+                    "%s names no upstream; write \"upstream/model\" or \"upstream\" with one of: %s",
+                    written(entry, shown), known);
 }
 
 static bool find_upstream(const sj_loaded *loaded, sj_slice name, size_t *index) {
@@ -70,25 +77,25 @@ static void merge_rules(const sj_loaded *loaded, const sj_route_source *source, 
 }
 
 static void add_hop(sj_loader *loader, sj_route_source *source, size_t index) {
-    const config_setting_t *route = source->given.setting;
-    const char *shown = written(route ? config_setting_get_member(route, "chain") : NULL, index);
+    const config_setting_t *entry = entry_of(source, index);
+    char shown[SJ_SHOWN_BYTES];
     const char *target = source->chain[index];
     const char *slash = strchr(target, '/');
     sj_hop_config hop = {0};
     sj_slice name = {target, slash ? (size_t)(slash - target) : strlen(target)};
     if (!find_upstream(loader->loaded, name, &hop.upstream)) {
-        refuse_unknown_upstream(loader, source, shown);
+        refuse_unknown_upstream(loader, entry);
         return;
     }
     const char *problem = slash ? model_problem(slash + 1) : NULL;
     if (problem) {
-        sj_config_fault(loader, route, "chain", "\"%.300s\" %s", shown, problem);
+        sj_config_fault(loader, entry, NULL, "%s %s", written(entry, shown), problem);
         return;
     }
     hop.model = slash ? sj_config_copy(loader, sj_slice_of(slash + 1)) : NULL;
     if (repeats(&source->v, &hop)) {
-        sj_config_fault(loader, route, "chain", "\"%.300s\" stands there twice; a chain is gone down once",
-                        shown);
+        sj_config_fault(loader, entry, NULL, "%s stands there twice; a chain is gone down once",
+                        written(entry, shown));
         return;
     }
     merge_rules(loader->loaded, source, &hop);
@@ -103,6 +110,7 @@ void sj_config_resolve_route(sj_loader *loader, sj_route_source *source) {
     if (v->keepalive_ms && v->keepalive_ms < 1000)
         sj_config_fault(loader, at, "keepalive", "is shorter than 1s; \"15s\" is usual, \"0s\" turns it off");
     v->hops = sj_config_alloc(loader, (source->chain_count + 1) * sizeof *v->hops);
-    for (size_t i = 0; i < source->chain_count && v->hops; i++)
+    bool whole = !at || sj_key_given(&source->given, &sj_block_route, "chain"); // else reported already
+    for (size_t i = 0; whole && i < source->chain_count && v->hops; i++)
         add_hop(loader, source, i);
 }

@@ -37,6 +37,7 @@ typedef struct text {
     const char *at, *end;
     const char *file;
     int line;
+    int last_line;
     char last; // the last token: a character, 'n' name, 's' string, '0' number
     sj_slice last_name;
     bool line_start; // only blanks since the line began
@@ -238,6 +239,12 @@ static bool close_bracket(scan *s, text *t, char c) {
         return FAULT(s, t, "'%c' does not close the '%c' of line %d", c, b->open, b->line);
     if (t->last == ',' && c != '}')
         return FAULT(s, t, "a comma right before '%c'; remove it", c);
+    sj_loader *loader = s->loader;
+    bool late = t->last == 's' && t->last_line != t->line && s->includes == 0;
+    if (late && loader->late_count < SJ_CONFIG_MAX_LATE) {
+        loader->late_lines[loader->late_count].bracket = t->line;
+        loader->late_lines[loader->late_count++].string = t->last_line;
+    }
     s->depth--;
     s->name_count = b->names;
     t->last = c;
@@ -320,6 +327,7 @@ static bool scan_text(scan *s, sj_slice bytes, const char *file) {
         } else {
             t.line_start = false;
             ok = scan_token(s, &t);
+            t.last_line = t.line;
         }
     }
     return ok;

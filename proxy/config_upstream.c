@@ -56,6 +56,7 @@ static void resolve_credential(sj_loader *loader, sj_upstream_source *source) {
             return;
         v->api_keys[0] = source->api_key;
         v->api_key_count = 1;
+        source->api_key = NULL;
     }
     bool wants_key = config_setting_get_member(at, "api_key") || config_setting_get_member(at, "api_keys");
     if (!given(source, "auth"))

@@ -83,9 +83,14 @@ void sj_size_format(size_t bytes, char *out, size_t n) {
 
 // ---- what errors say --------------------------------------------------------------------------------------------------------
 
-// A key that was put in the wrong place must not be shown there either.
+// A key that was put in the wrong place must not be shown there either: no prefix of one, no long run of letters and digits.
 static bool looks_secret(const char *text) {
-    return strlen(text) > 40 || strncasecmp(text, "sk-", 3) == 0 || strncasecmp(text, "bearer ", 7) == 0 ||
+    size_t run = 0, longest = 0;
+    for (const char *p = text; *p; p++) {
+        run = isalnum((unsigned char)*p) || *p == '_' || *p == '+' ? run + 1 : 0;
+        longest = run > longest ? run : longest;
+    }
+    return longest >= 24 || strncasecmp(text, "sk-", 3) == 0 || strncasecmp(text, "bearer ", 7) == 0 ||
            strchr(text, '@');
 }
 
@@ -98,7 +103,7 @@ const char *sj_value_shown(const sj_key *key, const sj_value *value, char out[SJ
     else if (secret || (value->kind == SJ_VALUE_TEXT && looks_secret(value->text)))
         (void)snprintf(out, SJ_SHOWN_BYTES, "the value");
     else if (value->kind == SJ_VALUE_TEXT)
-        (void)snprintf(out, SJ_SHOWN_BYTES, "\"%s\"", value->text);
+        (void)snprintf(out, SJ_SHOWN_BYTES, "\"%.100s\"", value->text);
     else if (value->kind == SJ_VALUE_INTEGER)
         (void)snprintf(out, SJ_SHOWN_BYTES, "%" PRId64, value->integer);
     else if (value->kind == SJ_VALUE_FLOAT)
@@ -118,7 +123,7 @@ static void format_bound(const sj_key *key, double bound, char *out, size_t n) {
     else if (key->type == SJ_KEY_SIZE)
         sj_size_format((size_t)bound, out, n);
     else
-        (void)snprintf(out, n, "%.10g", bound);
+        (void)snprintf(out, n, "%.15g", bound);
 }
 
 void sj_key_range_text(const sj_key *key, char *out, size_t n) {
@@ -275,9 +280,12 @@ static bool has_control(const char *text) {
 }
 
 static bool store_string(sj_loader *loader, const sj_key *key, const sj_value *value, void *field) {
-    if (value->kind != SJ_VALUE_TEXT)
-        return refuse_kind(loader, key, value, "it in double quotes");
     char shown[SJ_SHOWN_BYTES];
+    if (value->kind != SJ_VALUE_TEXT) {
+        sj_config_fault(loader, value->setting, NULL, "%s is not a text; write \"...\"",
+                        sj_value_shown(key, value, shown));
+        return false;
+    }
     size_t n = strlen(value->text);
     bool list = key->type == SJ_KEY_STRINGS || key->type == SJ_KEY_SECRETS || key->type == SJ_KEY_PAIRS;
     double min = list ? 0 : key->min, max = list ? SJ_CONFIG_MAX_TEXT : key->max;
@@ -339,6 +347,11 @@ static bool expand(sj_loader *loader, const sj_key *key, sj_value *value) {
         sj_config_fault(loader, value->setting, NULL,
                         "the environment variable %s is %s; export it, or remove the key",
                         variable ? variable : "", found ? "empty" : "not set");
+        return false;
+    }
+    if (strncmp(found, "${", 2) == 0) {
+        sj_config_fault(loader, value->setting, NULL,
+                        "the environment variable %s names another variable; expand it there", variable);
         return false;
     }
     value->variable = variable;
