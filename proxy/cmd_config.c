@@ -52,7 +52,7 @@ static int effective(const char *path) {
     return code;
 }
 
-int sj_cmd_config(int argc, char **argv) {
+static int run(int argc, char **argv) {
     static const struct option long_options[] = {
         {"config", required_argument, NULL, 'c'},
         {"environment", no_argument, NULL, 'e'},
@@ -76,8 +76,10 @@ int sj_cmd_config(int argc, char **argv) {
         help(stderr);
         return EX_USAGE;
     }
-    int code = path || environment ? effective(path) : document();
-    if (fflush(stdout) != 0 || ferror(stdout))
-        return EX_IOERR;
-    return code;
+    return path || environment ? effective(path) : document();
+}
+
+int sj_cmd_config(int argc, char **argv) {
+    int code = run(argc, argv);
+    return fflush(stdout) != 0 || ferror(stdout) ? EX_IOERR : code;
 }

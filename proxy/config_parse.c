@@ -183,12 +183,11 @@ static bool parse_key(sj_loader *loader, const sj_key *key, const config_setting
 }
 
 void sj_config_parse(sj_loader *loader, const sj_block *block, const config_setting_t *setting, void *base) {
-    if (!config_setting_is_group(setting)) {
-        sj_config_fault(loader, setting, NULL, "is not a group; write { key = value; }");
-        return;
-    }
     sj_given given = {.setting = setting};
-    for (int i = 0; i < config_setting_length(setting); i++) {
+    bool group = config_setting_is_group(setting);
+    if (!group)
+        sj_config_fault(loader, setting, NULL, "is not a group; write { key = value; }");
+    for (int i = 0; group && i < config_setting_length(setting); i++) {
         const config_setting_t *child = config_setting_get_elem(setting, (unsigned)i);
         const sj_key *key = sj_key_find(block, config_setting_name(child));
         if (!key)
@@ -196,7 +195,7 @@ void sj_config_parse(sj_loader *loader, const sj_block *block, const config_sett
         else if (parse_key(loader, key, child, base))
             given.keys |= UINT64_C(1) << (key - block->keys);
     }
-    for (size_t i = 0; i < block->count; i++) {
+    for (size_t i = 0; group && i < block->count; i++) {
         const char *name = block->keys[i].name;
         if (block->keys[i].required && !config_setting_get_member(setting, name))
             sj_config_fault(loader, setting, name, "is missing in %s", block->title);

@@ -288,7 +288,10 @@ static bool store_string(sj_loader *loader, const sj_key *key, const sj_value *v
     }
     size_t n = strlen(value->text);
     bool list = key->type == SJ_KEY_STRINGS || key->type == SJ_KEY_SECRETS || key->type == SJ_KEY_PAIRS;
-    double min = list ? 0 : key->min, max = list ? SJ_CONFIG_MAX_TEXT : key->max;
+    double min = key->type == SJ_KEY_PAIRS ? 0
+                 : list                    ? 1
+                                           : key->min,
+           max = list ? SJ_CONFIG_MAX_TEXT : key->max;
     const char *problem = NULL;
     if (key->type != SJ_KEY_TEXT && has_control(value->text))
         problem = "contains a line end or another control character";
@@ -298,7 +301,7 @@ static bool store_string(sj_loader *loader, const sj_key *key, const sj_value *v
         problem = "is too long";
     if (problem) {
         sj_config_fault(loader, value->setting, NULL, "%s %s%s", sj_value_shown(key, value, shown), problem,
-                        n == 0 && !key->required ? "; leave the key out instead" : "");
+                        n == 0 && !key->required && !list ? "; leave the key out instead" : "");
         return false;
     }
     bool secret = key->type == SJ_KEY_SECRET || key->type == SJ_KEY_SECRETS;
