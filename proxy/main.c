@@ -12,6 +12,7 @@ static const struct command {
     {"serve", sj_cmd_serve, "the proxy itself; also what happens without a command"},
     {"check", sj_cmd_check, "are the upstreams there, do they know the keys, is the configuration right"},
     {"health", sj_cmd_health, "is a running proxy well; for HEALTHCHECK"},
+    {"config", sj_cmd_config, "every key with its default, or what a configuration comes to"},
     {"mock", sj_cmd_mock, "the misbehaving OpenAI-format upstream alone, for tests"},
 };
 
