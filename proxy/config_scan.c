@@ -303,10 +303,12 @@ static bool scan_token(scan *s, text *t) {
 }
 
 static bool scan_text(scan *s, sj_slice bytes, const char *file) {
+    if (bytes.n == 0) // p may be NULL then
+        return true;
     text t = {
         .at = bytes.p, .end = bytes.p + bytes.n, .file = file, .line = 1, .last = ';', .line_start = true};
     bool ok = true;
-    const char *nul = bytes.n ? memchr(bytes.p, '\0', bytes.n) : NULL;
+    const char *nul = memchr(bytes.p, '\0', bytes.n);
     if (nul) {
         for (; t.at < nul; t.at++)
             t.line += *t.at == '\n';
