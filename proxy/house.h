@@ -19,6 +19,8 @@ typedef struct sj_house_options {
 
 // NULL: *error says why.
 sj_house *sj_house_start(const sj_house_options *options, sj_buffer *error);
+// Opens the admin listener, once the server can be looked at.
+__attribute__((warn_unused_result)) bool sj_house_open_admin(sj_house *house);
 int sj_house_mock_port(const sj_house *house); // 0: not running
 void sj_house_stop(sj_house **house); // NULL-safe
 

@@ -137,7 +137,7 @@ sj_server *sj_server_start(sj_config *config, sj_buffer *error) {
         server->setup = sj_setup_new(config, NULL, sj_house_mock_port(server->house), server->seed, clock_ms());
     if (ok && server->setup)
         reserve_labels(server);
-    if (ok && server->setup && start_workers(server))
+    if (ok && server->setup && start_workers(server) && sj_house_open_admin(server->house))
         return server;
     if (error->n == 0)
         sj_buffer_note(error, "cannot start: out of memory or threads\n");
