@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -252,6 +253,30 @@ static void lines_are_dropped_not_waited_for(void **state) {
     close_pipe(&p);
 }
 
+// journald's stream: a socket that must not be made non-blocking for everybody who shares it.
+static void sockets_are_not_waited_for(void **state) {
+    (void)state;
+    int fds[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+    sj_log *log = sj_log_new_to(fds[0], SJ_LOG_LOGFMT, SJ_LOG_INFO);
+    sj_log_event(log, SJ_LOG_INFO, "first", sj_log_int("n", 1));
+    assert_false(sj_log_flush(log));
+    char text[4096];
+    ssize_t n = recv(fds[1], text, sizeof text - 1, 0);
+    assert_true(n > 20);
+    text[n] = '\0';
+    assert_non_null(strstr(text, "event=first n=1\n"));
+    sj_record record = a_record();
+    for (int i = 0; i < 20000; i++)
+        sj_log_exchange(log, &record);
+    assert_true(sj_log_flush(log));
+    assert_true(sj_log_dropped(log) > 0);
+    assert_int_equal(fcntl(fds[0], F_GETFL) & O_NONBLOCK, 0);
+    sj_log_free(&log);
+    close(fds[0]);
+    close(fds[1]);
+}
+
 static void a_closed_pipe_is_survived(void **state) {
     (void)state;
     static sj_pipe p;
@@ -318,10 +343,15 @@ static void lines_never_mix(void **state) {
 int main(void) {
     (void)signal(SIGPIPE, SIG_IGN);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(exchange_logfmt),           cmocka_unit_test(exchange_json),
-        cmocka_unit_test(values_are_made_harmless),  cmocka_unit_test(long_values_are_cut),
-        cmocka_unit_test(notes_have_their_levels),   cmocka_unit_test(lines_are_dropped_not_waited_for),
-        cmocka_unit_test(a_closed_pipe_is_survived), cmocka_unit_test(lines_never_mix),
+        cmocka_unit_test(exchange_logfmt),
+        cmocka_unit_test(exchange_json),
+        cmocka_unit_test(values_are_made_harmless),
+        cmocka_unit_test(long_values_are_cut),
+        cmocka_unit_test(notes_have_their_levels),
+        cmocka_unit_test(lines_are_dropped_not_waited_for),
+        cmocka_unit_test(sockets_are_not_waited_for),
+        cmocka_unit_test(a_closed_pipe_is_survived),
+        cmocka_unit_test(lines_never_mix),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
