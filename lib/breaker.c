@@ -282,6 +282,9 @@ static const char *reason_to_open(const sj_breaker *breaker, sj_breaker_outcome 
     sj_breaker_bucket window = sj_breaker_window(breaker, now_ms);
     if (window.calls < 1 || window.calls < rules->minimum_calls)
         return NULL;
+    // Ten calls of a busy start say little: as with the run of failures, a rate has to hold for a while.
+    if (now_ms - breaker->closed_since_ms < rules->failure_span_ms)
+        return NULL;
     if (rate_trips(window.failures, window.calls, rules->failure_rate))
         return "failure rate";
     return rate_trips(window.slow, window.calls, rules->slow_rate) ? "slow rate" : NULL;

@@ -22,17 +22,28 @@ static sj_hint_gate *place_for(sj_hint_gates *gates) {
     return oldest;
 }
 
-void sj_hint_gates_set(sj_hint_gates *gates, uint64_t credential, int64_t until_ms) {
+void sj_hint_gates_set(sj_hint_gates *gates, uint64_t credential, int64_t until_ms, int64_t refused_ms,
+                       int64_t now_ms) {
     int at = find(gates, credential);
     sj_hint_gate *gate = at >= 0 ? &gates->list[at] : place_for(gates);
     if (at < 0)
-        *gate = (sj_hint_gate){.credential = credential};
+        *gate = (sj_hint_gate){.credential = credential, .refused_ms = refused_ms};
     gate->used = ++gates->uses;
+    if (refused_ms > gate->refused_ms)
+        gate->refused_ms = refused_ms;
     if (until_ms <= gate->until_ms)
         return;
+    int64_t half = (until_ms - now_ms) / 2;
     gate->until_ms = until_ms;
+    gate->spread_ms = half < STEP_MAX_MS ? STEP_MAX_MS : half < SJ_HINT_GATES_SPREAD_MS ? half : SJ_HINT_GATES_SPREAD_MS;
     gate->offset_ms = 0;
     gates->latest_ms = until_ms > gates->latest_ms ? until_ms : gates->latest_ms;
+}
+
+void sj_hint_gates_passed(sj_hint_gates *gates, uint64_t credential, int64_t started_ms, int64_t now_ms) {
+    int at = now_ms < gates->latest_ms ? find(gates, credential) : -1;
+    if (at >= 0 && started_ms > gates->list[at].refused_ms)
+        gates->list[at].until_ms = 0;
 }
 
 int64_t sj_hint_gates_until(const sj_hint_gates *gates, uint64_t credential, int64_t now_ms) {
@@ -48,8 +59,8 @@ int64_t sj_hint_gates_turn(sj_hint_gates *gates, uint64_t credential, int64_t no
     sj_hint_gate *gate = &gates->list[find(gates, credential)];
     gate->used = ++gates->uses;
     gate->offset_ms += sj_rng_between(rng, STEP_MIN_MS, STEP_MAX_MS);
-    if (gate->offset_ms > SJ_HINT_GATES_SPREAD_MS)
-        gate->offset_ms -= SJ_HINT_GATES_SPREAD_MS;
+    if (gate->offset_ms > gate->spread_ms)
+        gate->offset_ms -= gate->spread_ms;
     return gate->until_ms + gate->offset_ms;
 }
 

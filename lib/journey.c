@@ -4,9 +4,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { QUIET_COMPLETES_MS = 5000, GATE_MAX_MS = 600 * 1000, RECHOOSE_MAX = 8 };
+enum { QUIET_COMPLETES_MS = 5000, GATE_MAX_MS = 600 * 1000, GATE_LOOK_MS = 50, GATE_LOOK_MAX_MS = 1000 };
 
 // ---- small helpers --------------------------------------------------------------------------------------------------------------
+
+static int64_t sooner(int64_t a, int64_t b) { return a < b ? a : b; }
 
 static const sj_hop *hop_at(const sj_journey *j, size_t hop) { return &j->plan.hops[hop]; }
 
@@ -40,6 +42,11 @@ static void note_wake(sj_steps *out, size_t hop, const sj_wake *wake) {
 }
 
 static trail_entry *trail_add(sj_journey *j, trail_kind kind, size_t hop, int64_t ms) {
+    trail_entry *last = j->trail_count ? &j->trail[j->trail_count - 1] : NULL;
+    if (last && kind == TRAIL_WAIT && last->kind == TRAIL_WAIT) { // one wait in several looks
+        last->ms += ms;
+        return last;
+    }
     if (j->trail_count == SJ_TRAIL_MAX) {
         j->trail_cut = true;
         return &j->trail[SJ_TRAIL_MAX - 1];
@@ -60,7 +67,7 @@ static attempt_state *free_place(sj_journey *j) {
     for (int i = 0; i < MAX_RUNNING; i++)
         if (j->running[i].id == 0)
             return &j->running[i];
-    assert(!"no place for an attempt");
+    assert(0 && "no place for an attempt");
     return NULL;
 }
 
@@ -248,6 +255,7 @@ static void start_attempt(sj_journey *j, size_t hop, const sj_permit *permit, in
     j->hop = hop;
     j->next_charge = (sj_charge){0};
     j->next_is_fresh = j->next_is_free = false;
+    j->gate_turn_ms = j->gate_look_ms = 0;
     set_state(j, STATE_ATTEMPTING);
 }
 
@@ -308,6 +316,16 @@ static bool gate_is_bearable(const sj_journey *j, size_t hop, int64_t until_ms, 
     return wait < left && wait <= bound;
 }
 
+// A gate may fall before its time, mostly soon after it was set: the first looks are close together.
+static void wait_at_gate(sj_journey *j, size_t hop, int64_t until_ms, int64_t now) {
+    const sj_hop *h = hop_at(j, hop);
+    if (j->gate_turn_ms <= until_ms)
+        j->gate_turn_ms = sj_target_gate_turn(h->target, h->credential, now, &j->rng);
+    int64_t turn = j->gate_turn_ms > until_ms ? j->gate_turn_ms : until_ms;
+    j->gate_look_ms = j->gate_look_ms ? sooner(2 * j->gate_look_ms, GATE_LOOK_MAX_MS) : GATE_LOOK_MS;
+    wait_until(j, hop, sooner(turn, now + j->gate_look_ms), WAIT_GATE, now);
+}
+
 // Tries the candidates from `first` on. Nothing available: waits for the earliest reopening, or gives up.
 static void choose(sj_journey *j, size_t first, int64_t now, sj_steps *out) {
     static const char *const words[] = {"", "breaker_open", "global_breaker_open", "gated"};
@@ -340,8 +358,7 @@ static void choose(sj_journey *j, size_t first, int64_t now, sj_steps *out) {
             continue;
         }
         if (answer == SJ_ADMIT_GATED && gate_is_bearable(j, hop, at, has_available_next(j, now), now)) {
-            int64_t turn = sj_target_gate_turn(h->target, h->credential, now, &j->rng);
-            wait_until(j, hop, turn > at ? turn : at, WAIT_GATE, now);
+            wait_at_gate(j, hop, at, now);
             return;
         }
         why = words[answer];
@@ -571,7 +588,7 @@ static void set_gate(sj_journey *j, const attempt_state *a, const sj_verdict *v,
         return;
     const sj_hop *h = hop_at(j, a->hop);
     int64_t ms = a->hint.wait_ms < GATE_MAX_MS ? a->hint.wait_ms : GATE_MAX_MS;
-    sj_target_gate(h->target, h->credential, now + ms);
+    sj_target_gate(h->target, h->credential, now + ms, a->started_ms, now);
     sj_note *n = note(out, SJ_NOTE_HINT_GATE, a->hop);
     n->ms = ms;
     n->source = sj_hint_source_name(a->hint.source);
@@ -822,8 +839,6 @@ void sj_journey_client_gone(sj_journey *j, int64_t now, sj_steps *out) {
 }
 
 // ---- time -----------------------------------------------------------------------------------------------------------------------
-
-static int64_t sooner(int64_t a, int64_t b) { return a < b ? a : b; }
 
 static int64_t attempt_due(const sj_journey *j, const attempt_state *a) {
     const sj_hop *h = hop_at(j, a->hop);

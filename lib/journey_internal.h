@@ -74,6 +74,7 @@ struct sj_journey {
     bool next_is_free;    // does not count against the attempt limit
     sj_charge next_charge;// paid for it
     int64_t unhinted_wait_ms; // towards max_wait_total
+    int64_t gate_turn_ms, gate_look_ms; // of the gate being waited at; 0 none
     int64_t open_wait_ms;     // towards max_open_wait
     int64_t earliest_ms;  // reopening or gate seen when nothing was available; INT64_MAX none
     // for labels

@@ -163,7 +163,7 @@ static sj_admit take_global(sj_target *target, int64_t now_ms, sj_permit *permit
 
 sj_admit sj_target_admit(sj_target *target, uint64_t credential, int64_t now_ms, sj_permit *permit,
                          int64_t *retry_at_ms, sj_changes *changes) {
-    *permit = (sj_permit){.started_ms = now_ms};
+    *permit = (sj_permit){.started_ms = now_ms, .credential = credential};
     changes->count = 0;
     lock(target);
     sj_admit answer = ask_locked(target, credential, now_ms, retry_at_ms);
@@ -206,6 +206,8 @@ void sj_target_report(sj_target *target, sj_permit *permit, const sj_report *rep
         int64_t elapsed_ms = now_ms - permit->started_ms;
         lock(target);
         record_time(target, permit, report, elapsed_ms);
+        if (report->outcome == SJ_OUTCOME_SUCCESS)
+            sj_hint_gates_passed(&target->gates, permit->credential, permit->started_ms, now_ms);
         report_breaker(target, permit, report->outcome, is_slow(target, report, elapsed_ms),
                        report->exchange_id, now_ms, changes);
         unlock(target);
@@ -232,9 +234,10 @@ void sj_target_content(sj_target *target, sj_permit *permit, bool streaming, uin
 
 // ---- hints ----------------------------------------------------------------------------------------------
 
-void sj_target_gate(sj_target *target, uint64_t credential, int64_t until_ms) {
+void sj_target_gate(sj_target *target, uint64_t credential, int64_t until_ms, int64_t refused_ms,
+                    int64_t now_ms) {
     lock(target);
-    sj_hint_gates_set(&target->gates, credential, until_ms);
+    sj_hint_gates_set(&target->gates, credential, until_ms, refused_ms, now_ms);
     unlock(target);
 }
 

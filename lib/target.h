@@ -33,6 +33,7 @@ typedef enum sj_admit { SJ_ADMIT_YES, SJ_ADMIT_BREAKER_OPEN, SJ_ADMIT_GLOBAL_OPE
 typedef struct sj_permit {
     sj_breaker_permit breaker, global;
     int64_t started_ms;
+    uint64_t credential;
     int64_t probe_until_ms; // of a probe: a stream without content by then counts as failed (the journey ends the attempt); else 0
     bool timed;             // its first content is in the latency record
 } sj_permit;
@@ -69,8 +70,9 @@ void sj_target_content(sj_target *target, sj_permit *permit, bool streaming, uin
 
 // ---- hints ------------------------------------------------------------------------------------------------------------------
 
-// The upstream said "not before until_ms" to this credential. A later until_ms extends, an earlier one changes nothing. Bounded LRU of 64.
-void sj_target_gate(sj_target *target, uint64_t credential, int64_t until_ms);
+// The upstream said "not before until_ms" to this credential, answering an attempt started at refused_ms. A later until_ms extends, an earlier one
+// changes nothing; a success reported of an attempt started after refused_ms lifts it. Bounded LRU of 64.
+void sj_target_gate(sj_target *target, uint64_t credential, int64_t until_ms, int64_t refused_ms, int64_t now_ms);
 // When this exchange may pass the gate: 0 = no gate; else until_ms plus a stagger that grows with each one told so (spread over at most 5 s).
 int64_t sj_target_gate_turn(sj_target *target, uint64_t credential, int64_t now_ms, sj_rng *rng);
 

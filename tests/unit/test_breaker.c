@@ -195,7 +195,8 @@ static const struct script scripts[] = {
     {"a success within the span", "BEHAVIOUR 7", OURS, "12*s 4*f +2000 s 4*f +999 f =c +1 f =o"},
     {"one exchange alone may open it", "BEHAVIOUR 7", OURS, "@ 4*f +1000 f =o"},
     {"one exchange among others may not", "BEHAVIOUR 7", OURS, "a0 @ 4*f +1000 4*f =c (8,8,8) @ f =o"},
-    {"window", "BEHAVIOUR 7: rate from 10 calls", OURS, "f s f s f s f s f =c (9,5,1) s =o"},
+    {"window", "BEHAVIOUR 7: rate from 10 calls", OURS, "+1000 f s f s f s f s f =c (9,5,1) s =o"},
+    {"window just begun", "a rate has to hold for the span", OURS, "f s f s f s f s f s =c (10,5,0) +999 s f =c +1 f =o"},
     {"neutral outcomes", "BEHAVIOUR 7", OURS,
      "20*n =c (0,0,0) 4*f n +1000 n f =o +12000 n n n =h s n =h s =c"},
     {"slow neutral", "SOURCES d: a hung upstream that clients give up on", R4J, "4*N =c N =o"},
@@ -396,6 +397,7 @@ static void switched_off_admits_and_counts(void **unused) {
     sj_breaker_force(&bench.breaker, SJ_BREAKER_FORCED_OPEN, bench.now_ms, &bench.change);
     assert_false(would(&bench)); // the operator has the last word
     sj_breaker_force(&bench.breaker, SJ_BREAKER_CLOSED, bench.now_ms, &bench.change);
+    bench.now_ms += 1000;
     for (int i = 0; i < 9; i++)
         fail_once(&bench);
     sj_breaker_set_rules(&bench.breaker, &sj_breaker_rules_default);

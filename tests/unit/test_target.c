@@ -187,8 +187,8 @@ static void a_probe_that_may_not_go_is_returned(void **unused) {
 static void a_gate_holds_one_credential(void **unused) {
     (void)unused;
     struct bench bench = new_bench();
-    sj_target_gate(bench.target, KEY, bench.now_ms + 3000);
-    sj_target_gate(bench.target, KEY, bench.now_ms + 2000);
+    sj_target_gate(bench.target, KEY, bench.now_ms + 3000, bench.now_ms, bench.now_ms);
+    sj_target_gate(bench.target, KEY, bench.now_ms + 2000, bench.now_ms, bench.now_ms);
     sj_permit permit;
     assert_int_equal(ask(&bench, bench.target, &permit), SJ_ADMIT_GATED);
     assert_int_equal(bench.retry_at_ms, bench.now_ms + 3000);
@@ -210,10 +210,10 @@ static void the_longest_obstacle_answers(void **unused) {
     struct bench bench = new_bench();
     fail_often(&bench, bench.target, 5, false); // open for 8..12 s
     sj_permit permit;
-    sj_target_gate(bench.target, KEY, bench.now_ms + 2000);
+    sj_target_gate(bench.target, KEY, bench.now_ms + 2000, bench.now_ms, bench.now_ms);
     assert_int_equal(ask(&bench, bench.target, &permit), SJ_ADMIT_BREAKER_OPEN);
     assert_true(bench.retry_at_ms >= bench.now_ms + 8000);
-    sj_target_gate(bench.target, KEY, bench.now_ms + 60000);
+    sj_target_gate(bench.target, KEY, bench.now_ms + 60000, bench.now_ms, bench.now_ms);
     assert_int_equal(ask(&bench, bench.target, &permit), SJ_ADMIT_GATED);
     assert_int_equal(bench.retry_at_ms, bench.now_ms + 60000);
     end(&bench);
@@ -359,7 +359,7 @@ static void come_back(struct worker *worker, struct errand *errand) {
     if (report.outcome == SJ_OUTCOME_SUCCESS)
         sj_target_success(errand->target, &errand->charge);
     if (report.outcome == SJ_OUTCOME_NEUTRAL)
-        sj_target_gate(errand->target, (uint64_t)draw(worker, 100), worker->now_ms + draw(worker, 2000));
+        sj_target_gate(errand->target, (uint64_t)draw(worker, 100), worker->now_ms + draw(worker, 2000), worker->now_ms, worker->now_ms);
     sj_target_report(errand->target, &errand->permit, &report, worker->now_ms, &changes);
     worker->changes += changes.count;
     sj_target_report(errand->target, &errand->permit, &report, worker->now_ms, &changes);
