@@ -82,6 +82,7 @@ struct sj_upstream {
     uint64_t deadline_ms; // of curl, on the loop's clock; UINT64_MAX none
     sj_upstream_watcher **watchers; // by descriptor
     size_t watcher_cap;
+    int ended_socket; // whose peer is gone
     size_t open_handles; // uv handles not yet closed
     int in_curl; // curl is on the stack
     bool pumping, closing, closed;

@@ -6,6 +6,7 @@
 #include "upstream_private.h"
 
 #include <assert.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -16,6 +17,7 @@ struct sj_upstream_watcher {
     int fd;
     int wanted; // what curl waits for; 0: nothing, the watch is only kept
     int registered; // what the loop watches
+    bool idle; // with wanted 0: in curl\'s pool, not a paused transfer\'s
 };
 
 _Static_assert(CURL_POLL_IN == UV_READABLE && CURL_POLL_OUT == UV_WRITABLE,
@@ -58,14 +60,24 @@ static void unwatch(sj_upstream_watcher *watcher) {
     watcher->registered = 0;
 }
 
+// An idle connection was closed or reset by the upstream, or speaks out of turn (a 408, the rest of an answer that was too long). curl would
+// take one that was reset, or that has bytes waiting, for alive, and those bytes for the next answer. So the connection is closed here, and
+// under its number curl finds a socket that is at its end.
+static void retire(sj_upstream_watcher *watcher) {
+    unwatch(watcher);
+    (void)dup3(watcher->upstream->ended_socket, watcher->fd, O_CLOEXEC);
+}
+
 static void on_poll(uv_poll_t *poll, int status, int events) {
     sj_upstream_watcher *watcher = poll->data;
     sj_upstream *upstream = watcher->upstream;
     int fd = watcher->fd;
     assert(upstream->magic == SJ_UPSTREAM_MAGIC);
     if (watcher->wanted == 0) {
-        // An idle connection was closed by the upstream, or speaks out of turn: curl finds that out before it uses it again.
-        unwatch(watcher);
+        if (watcher->idle)
+            retire(watcher);
+        else
+            unwatch(watcher);
         return;
     }
     // libuv has stopped the watch at an error. Readable as well, for what the upstream said before it went.
@@ -75,8 +87,12 @@ static void on_poll(uv_poll_t *poll, int status, int events) {
     }
     act(upstream, fd, events);
     watcher = watcher_of(upstream, fd);
-    if (watcher && watcher->wanted && !watcher->registered)
+    if (!watcher || watcher->registered)
+        return;
+    if (watcher->wanted)
         watch(watcher);
+    else if (watcher->idle)
+        retire(watcher);
 }
 
 static bool reserve_place(sj_upstream *upstream, int fd) {
@@ -124,10 +140,12 @@ static sj_attempt *attempt_of(CURL *easy) {
 // Paused, or back in the pool; or curl is about to close it, which on_close_socket will hear of.
 static void let_go(sj_upstream *upstream, sj_upstream_watcher *watcher, const sj_attempt *attempt) {
     bool answered = attempt && attempt->stage != SJ_ANSWER_STATUS && (watcher->wanted & CURL_POLL_IN);
-    if (answered)
-        watcher->wanted = 0;
-    else
+    if (!answered) {
         drop(upstream, watcher);
+        return;
+    }
+    watcher->wanted = 0;
+    watcher->idle = attempt->pause != SJ_PAUSE_DONE;
 }
 
 static int on_curl_socket(CURL *easy, curl_socket_t fd, int what, void *user, void *unused) {
@@ -235,9 +253,16 @@ bool sj_upstream_sockets_init(sj_upstream *upstream) {
               curl_multi_setopt(upstream->multi, CURLMOPT_SOCKETDATA, upstream) == CURLM_OK &&
               curl_multi_setopt(upstream->multi, CURLMOPT_TIMERFUNCTION, on_curl_timer) == CURLM_OK &&
               curl_multi_setopt(upstream->multi, CURLMOPT_TIMERDATA, upstream) == CURLM_OK;
-    // The timer comes last: once it is on the loop, only the loop may free the upstream.
-    if (!ok || uv_timer_init(upstream->loop, &upstream->timer) != 0)
+    int pair[2];
+    if (!ok || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) != 0)
         return false;
+    (void)close(pair[1]);
+    upstream->ended_socket = pair[0];
+    // The timer comes last: once it is on the loop, only the loop may free the upstream.
+    if (uv_timer_init(upstream->loop, &upstream->timer) != 0) {
+        (void)close(upstream->ended_socket);
+        return false;
+    }
     upstream->timer.data = upstream;
     upstream->open_handles = 1;
     return true;
@@ -252,5 +277,6 @@ void sj_upstream_sockets_close(sj_upstream *upstream) {
         if (upstream->watchers[fd])
             drop(upstream, upstream->watchers[fd]);
     }
+    (void)close(upstream->ended_socket);
     uv_close((uv_handle_t *)&upstream->timer, on_timer_closed);
 }

@@ -25,6 +25,7 @@ typedef struct raw_server {
     size_t reply_count;
     int connections, requests, closed;
     bool at_first_byte; // answers to anything, and only once on a connection
+    const raw_reply *said; // out of turn
     char *last; // the last request, NUL-terminated
     size_t last_n;
 } raw_server;
@@ -179,6 +180,21 @@ static bool raw_start(raw_server *server, uv_loop_t *loop, const raw_reply *repl
          uv_tcp_getsockname(&server->listener, (struct sockaddr *)&address, &length) == 0;
     server->port = ntohs(address.sin_port);
     return ok;
+}
+
+static void raw_speak_one(uv_handle_t *handle, void *server) {
+    raw_server *mine = server;
+    if (handle->type != UV_TCP || handle == (uv_handle_t *)&mine->listener || uv_is_closing(handle))
+        return;
+    raw_peer *peer = handle->data;
+    if (peer && peer->server == mine)
+        raw_answer(peer, mine->said);
+}
+
+// To every connection, asked or not.
+__attribute__((unused)) static void raw_speak(raw_server *server, const raw_reply *reply) {
+    server->said = reply;
+    uv_walk(server->listener.loop, raw_speak_one, server);
 }
 
 static void raw_close_any(uv_handle_t *handle, void *server) {

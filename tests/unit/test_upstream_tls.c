@@ -207,7 +207,16 @@ static void test_tls(void **state) {
     assert_string_equal(p.end.detail, "Connect timed out");
     assert_true(p.end.own_side);
     probe_free(&p);
+
+    // The server goes while its connection is idle: that connection is not tried.
+    spec = tls_spec(&server);
+    check_end(&server, &spec, SJ_END_WHOLE, true, "");
     tls_close(&server);
+    bench_idle(&b, 100);
+    bench_exchange(&b, &p, &spec);
+    assert_int_equal(p.end.end, SJ_END_NEVER_SENT);
+    assert_false(p.end.sent);
+    probe_free(&p);
     bench_close(&b);
 }
 
