@@ -153,41 +153,50 @@ static bool follow_include(scan *s, text *t) {
     return ok;
 }
 
-// A 32-bit integer without L wraps in libconfig; so does a 64-bit one.
-static bool check_integer(scan *s, const text *t, sj_slice token) {
+// A 32-bit integer without L wraps in libconfig; so does a 64-bit one. The digits are never shown: they may be a secret without quotes.
+static bool check_integer(scan *s, const text *t, sj_slice token, int base) {
     char digits[32];
-    bool wide = token.n && (token.p[token.n - 1] == 'L');
-    bool hex = token.n > 2 && (token.p[1] == 'x' || token.p[1] == 'X');
-    if (memchr(token.p, '.', token.n) ||
-        (!hex && (memchr(token.p, 'e', token.n) || memchr(token.p, 'E', token.n))))
-        return true;
+    bool wide = token.p[token.n - 1] == 'L';
     bool fits = token.n < sizeof digits;
     if (fits) {
         memcpy(digits, token.p, token.n);
         digits[token.n] = '\0';
         errno = 0;
-        long long value = strtoll(digits, NULL, hex ? 16 : 10);
+        long long value = strtoll(digits, NULL, base);
         fits = errno == 0 && (wide || (value >= INT32_MIN && value <= INT32_MAX));
     }
     if (fits)
         return true;
-    return FAULT(s, t, "%.*s does not fit in %d bits%s", (int)(token.n > 40 ? 40 : token.n), token.p,
-                 wide ? 64 : 32, wide || token.n > 18 ? "" : "; put an L behind it");
+    return FAULT(s, t, "a whole number that does not fit in %d bits%s", wide ? 64 : 32,
+                 wide ? "" : "; put an L behind it");
+}
+
+static size_t count_of(sj_slice token, size_t from, const char *set) {
+    size_t n = from;
+    while (n < token.n && strchr(set, token.p[n]))
+        n++;
+    return n;
+}
+
+static bool check_number(scan *s, const text *t, sj_slice token) {
+    bool hex = token.n > 2 && token.p[0] == '0' && (token.p[1] == 'x' || token.p[1] == 'X');
+    size_t n = hex ? count_of(token, 2, "0123456789abcdefABCDEF") : count_of(token, 0, "+-0123456789");
+    if (count_of(token, n, "L") == token.n)
+        return check_integer(s, t, token, hex ? 16 : 10);
+    if (!hex && count_of(token, 0, "+-.eE0123456789") == token.n)
+        return true;
+    return FAULT(s, t, "a text that is not in quotes, or no number; a duration is written \"5s\"");
 }
 
 static bool scan_number(scan *s, text *t) {
     const char *from = t->at;
-    bool digits = false;
     for (t->at++; t->at < t->end; t->at++) {
         bool exponent = (t->at[-1] == 'e' || t->at[-1] == 'E') && (*t->at == '+' || *t->at == '-');
         if (!isalnum((unsigned char)*t->at) && *t->at != '.' && !exponent)
             break;
     }
     t->last = '0';
-    sj_slice token = {from, (size_t)(t->at - from)};
-    for (size_t i = 0; i < token.n; i++)
-        digits |= isdigit((unsigned char)token.p[i]) != 0;
-    return !digits || check_integer(s, t, token);
+    return check_number(s, t, (sj_slice){from, (size_t)(t->at - from)});
 }
 
 static bool refuse_second(scan *s, const text *t, const name_seen *first) {
@@ -272,8 +281,22 @@ static bool scan_name(scan *s, text *t) {
     return true;
 }
 
+// The two commonest slips, which libconfig reports at the next token, perhaps lines away.
+static bool check_order(scan *s, const text *t, char next) {
+    const char *problem = NULL;
+    if (t->last == 'n' && next != '=' && next != ':')
+        problem = "a name without '=' and a value behind it";
+    else if (t->last == '=' && strchr(",;=:}])", next))
+        problem = "a key without a value";
+    if (problem)
+        sj_config_fault_at(s->loader, t->file, t->last_line, "%s", problem);
+    return !problem;
+}
+
 static bool scan_token(scan *s, text *t) {
     char c = *t->at;
+    if (!check_order(s, t, c))
+        return false;
     if (c == '"')
         return skip_string(s, t);
     if (c == '{' || c == '[' || c == '(') {
@@ -332,7 +355,7 @@ static bool scan_text(scan *s, sj_slice bytes, const char *file) {
             t.last_line = t.line;
         }
     }
-    return ok;
+    return ok && check_order(s, &t, ';');
 }
 
 bool sj_config_scan(sj_loader *loader, sj_slice bytes) {

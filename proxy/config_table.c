@@ -157,7 +157,7 @@ static const sj_key upstream_keys[] = {
              "unset and without api_key the client's goes there only when this is the chain's first origin"},
     {"api_key_header", SJ_KEY_STRING, AT(sj_upstream_source, v.api_key_header), .text = "Authorization",
      .min = 1, .max = 128, .help = "header that carries the key; \"api-key\" for Azure"},
-    {"api_key_prefix", SJ_KEY_TEXT, AT(sj_upstream_source, v.api_key_prefix), .max = 128,
+    {"api_key_prefix", SJ_KEY_STRING, AT(sj_upstream_source, v.api_key_prefix), .max = 128,
      .example = "Bearer ",
      .help = "stands before the key; \"Bearer \" in Authorization and nothing in another header unless set"},
     {"headers", SJ_KEY_PAIRS, AT(sj_upstream_source, headers), .max = 64,

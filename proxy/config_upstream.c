@@ -70,12 +70,6 @@ static void resolve_credential(sj_loader *loader, sj_upstream_source *source) {
     bool usual = v->api_key_header && strcasecmp(v->api_key_header, "Authorization") == 0;
     if (!v->api_key_prefix)
         v->api_key_prefix = sj_config_copy(loader, sj_slice_of(usual ? "Bearer " : ""));
-    for (const char *p = v->api_key_prefix; p && *p; p++) {
-        if ((unsigned char)*p < ' ' || *p == 0x7f) {
-            sj_config_fault(loader, at, "api_key_prefix", "contains a control character");
-            break;
-        }
-    }
 }
 
 // ---- headers and query ------------------------------------------------------------------------------------------------------

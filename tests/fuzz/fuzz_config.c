@@ -25,7 +25,7 @@ static bool load(sj_slice text, sj_config **config) {
     bool ok = sj_config_load_text(text, "fuzz.conf", NULL, config, &error, &warnings);
     assert(ok == (*config != NULL) && ok == (error.n == 0));
     assert(!error.n || error.p[error.n - 1] == '\n');
-    assert(!memmem(error.p, error.n, "value-of-k", 10));
+    assert(!error.n || !memmem(error.p, error.n, "value-of-k", 10));
     sj_buffer_free(&error);
     sj_buffer_free(&warnings);
     return ok;
@@ -33,6 +33,8 @@ static bool load(sj_slice text, sj_config **config) {
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n) {
     sj_config *config, *again;
+    if (n && memmem(bytes, n, "value-of-k", 10))
+        return 0; // then an error may show it
     if (!load((sj_slice){(const char *)bytes, n}, &config))
         return 0;
     sj_buffer first = sj_buffer_with_max(SAID_BYTES), second = sj_buffer_with_max(SAID_BYTES);
