@@ -13,6 +13,7 @@ static const struct command {
     {"check", sj_cmd_check, "are the upstreams there, do they know the keys, is the configuration right"},
     {"health", sj_cmd_health, "is a running proxy well; for HEALTHCHECK"},
     {"config", sj_cmd_config, "every key with its default, or what a configuration comes to"},
+    {"demo", sj_cmd_demo, "shows what it does: the proxy before a failing upstream, no key needed"},
     {"mock", sj_cmd_mock, "the misbehaving OpenAI-format upstream alone, for tests"},
 };
 
