@@ -272,7 +272,7 @@ static const sj_key limits_keys[] = {
     {"header_timeout", SJ_KEY_DURATION, AT(sj_loaded, config.header_timeout_ms), .text = "30s",
      .min = 10 * MS, .max = HOUR, .help = "for a request's headers to be complete"},
     {"body_timeout", SJ_KEY_DURATION, AT(sj_loaded, config.body_timeout_ms), .text = "60s", .min = 10 * MS,
-     .max = DAY, .help = "longest pause between two pieces of a request's body"},
+     .max = DAY, .help = "in this time a request body ends or brings another 64 KiB, and a client takes some of its answer"},
     {"keepalive_timeout", SJ_KEY_DURATION, AT(sj_loaded, config.keepalive_timeout_ms), .text = "75s",
      .min = 10 * MS, .max = DAY, .help = "for the next request on an idle connection"},
     {"body_memory", SJ_KEY_SIZE, AT(sj_loaded, config.body_memory_bytes), .text = "512MiB", .min = MIB,
