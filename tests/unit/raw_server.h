@@ -26,6 +26,8 @@ typedef struct raw_server {
     int connections, requests, closed;
     bool at_first_byte; // answers to anything, and only once on a connection
     const raw_reply *said; // out of turn
+    void (*on_request)(void *context, const char *text);
+    void *context;
     char *last; // the last request, NUL-terminated
     size_t last_n;
 } raw_server;
@@ -128,6 +130,8 @@ static void raw_take(raw_peer *peer) {
     peer->n -= whole;
     const raw_reply *reply = raw_next(server);
     server->requests++;
+    if (server->on_request)
+        server->on_request(server->context, server->last);
     raw_answer(peer, reply);
 }
 
