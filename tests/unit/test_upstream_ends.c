@@ -413,6 +413,39 @@ static void test_unfit_specs(void **state) {
     bench_close(&b);
 }
 
+static void on_other(uv_poll_t *poll, int status, int events) {
+    (void)poll, (void)status, (void)events;
+}
+
+// Somebody left a watch on a number that curl's socket gets: one attempt ends, the others go on.
+static void test_unwatchable(void **state) {
+    (void)state;
+    static const raw_reply replies[] = {{.text = HEAD "Content-Length: 1\r\n\r\na"}};
+    bench b;
+    bench_open(&b, replies, 1);
+    probe first, second;
+    probe_init(&first);
+    probe_init(&second);
+    sj_attempt_spec spec = bench_get(&b, &no_headers);
+    uv_poll_t other;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(uv_poll_init(&b.loop, &other, fd), 0);
+    assert_int_equal(uv_poll_start(&other, UV_PRIORITIZED, on_other), 0);
+    (void)uv_run(&b.loop, UV_RUN_NOWAIT);
+    (void)close(fd);
+    bench_start(&b, &first, &spec);
+    bench_start(&b, &second, &spec);
+    assert_true(bench_run(&b, &first.ends, 1, 5000));
+    assert_true(bench_run(&b, &second.ends, 1, 5000));
+    assert_int_equal(first.end.end, SJ_END_LOCAL);
+    assert_false(first.end.sent);
+    assert_int_equal(second.end.end, SJ_END_WHOLE);
+    uv_close((uv_handle_t *)&other, NULL);
+    probe_free(&first);
+    probe_free(&second);
+    bench_close(&b);
+}
+
 int main(void) {
     sj_headers_init(&no_headers);
     const struct CMUnitTest tests[] = {
@@ -420,6 +453,7 @@ int main(void) {
         cmocka_unit_test(test_trailers),        cmocka_unit_test(test_many_headers),
         cmocka_unit_test(test_endless_interim), cmocka_unit_test(test_never_sent),
         cmocka_unit_test(test_unfit_specs),     cmocka_unit_test(test_addresses),
+        cmocka_unit_test(test_unwatchable),
     };
     if (!sj_upstream_global_init())
         return 1;
