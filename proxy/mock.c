@@ -111,10 +111,16 @@ static bool prepare(sj_mock *mock, const sj_mock_request *request, sj_slice path
     return sj_mock_answer_spoil(answer, &choice->fault, time(NULL));
 }
 
+// Audio and forms are not even tried.
+static cJSON *parse_object(sj_slice body) {
+    size_t n = 0;
+    while (n < body.n && memchr(" \t\r\n", body.p[n], 4))
+        n++;
+    return n < body.n && body.p[n] == '{' ? cJSON_ParseWithLength(body.p, body.n) : NULL;
+}
+
 static void attempt(sj_mock *mock, sj_mock_conn *conn, const sj_mock_request *request, sj_slice path) {
-    cJSON *json = request->body.n && request->body.p[0] == '{'
-                      ? cJSON_ParseWithLength(request->body.p, request->body.n)
-                      : NULL;
+    cJSON *json = parse_object(request->body);
     const cJSON *model = cJSON_GetObjectItemCaseSensitive(json, "model");
     uint64_t number;
     sj_mock_log_entry *entry = sj_mock_log_add(&mock->log, &number);

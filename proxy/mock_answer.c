@@ -232,6 +232,7 @@ static const struct endpoint {
     {"/chat/completions", "POST", true, sj_mock_answer_chat},
     {"/completions", "POST", true, sj_mock_answer_completions},
     {"/responses", "POST", true, sj_mock_answer_responses},
+    {"/messages", "POST", true, sj_mock_answer_messages},
     {"/embeddings", "POST", true, answer_embeddings},
     {"/moderations", "POST", false, answer_moderations},
     {"/images/generations", "POST", false, answer_images},

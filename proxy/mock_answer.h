@@ -6,8 +6,15 @@
 #include "mock_faults.h"
 #include "mock_question.h"
 
+typedef enum sj_mock_dialect {
+    SJ_MOCK_CHAT,
+    SJ_MOCK_RESPONSES,
+    SJ_MOCK_MESSAGES
+} sj_mock_dialect; // of error events
+
 typedef struct sj_mock_answer {
     int status;
+    sj_mock_dialect dialect;
     const char *content_type; // static; NULL: none
     sj_buffer headers; // more header lines, each with CRLF
     sj_buffer body;
@@ -43,12 +50,14 @@ __attribute__((warn_unused_result)) bool sj_mock_answer_spoil(sj_mock_answer *an
 // {"error": {...}} of a fault, without a line end.
 __attribute__((warn_unused_result)) bool sj_mock_error_object(const sj_mock_fault *fault, sj_buffer *out);
 
-// One answer each; in mock_answer_chat.c and mock_answer_responses.c.
+// One answer each; in mock_answer_chat.c, mock_answer_responses.c, mock_answer_messages.c.
 __attribute__((warn_unused_result)) bool
 sj_mock_answer_chat(const sj_mock_ask *ask, const sj_mock_question *question, sj_mock_answer *out);
 __attribute__((warn_unused_result)) bool
 sj_mock_answer_completions(const sj_mock_ask *ask, const sj_mock_question *question, sj_mock_answer *out);
 __attribute__((warn_unused_result)) bool
 sj_mock_answer_responses(const sj_mock_ask *ask, const sj_mock_question *question, sj_mock_answer *out);
+__attribute__((warn_unused_result)) bool
+sj_mock_answer_messages(const sj_mock_ask *ask, const sj_mock_question *question, sj_mock_answer *out);
 
 #endif

@@ -139,6 +139,7 @@ bool sj_mock_answer_responses(const sj_mock_ask *ask, const sj_mock_question *qu
               sj_json_encode_string(sj_buffer_slice(&w.reply.text), &w.arguments) &&
               sj_buffer_text(&w.arguments, "}");
     out->content_type = "application/json";
+    out->dialect = SJ_MOCK_RESPONSES;
     if (ok && question->stream)
         ok = write_stream(&w);
     else

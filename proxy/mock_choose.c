@@ -173,6 +173,10 @@ static bool scalar_text(const cJSON *item, sj_buffer *out) {
     return cJSON_IsNumber(item) && sj_buffer_printf(out, "%.17g", item->valuedouble);
 }
 
+static sj_slice text_of(const sj_buffer *buffer) {
+    return buffer->n ? sj_buffer_slice(buffer) : (sj_slice){"", 0};
+}
+
 static bool entry_text(const cJSON *entry, sj_buffer *out) {
     if (!cJSON_IsObject(entry))
         return scalar_text(entry, out);
@@ -191,7 +195,7 @@ static bool read_entry(const cJSON *entry, sj_mock_fault *out, sj_buffer *error)
     sj_buffer text = sj_buffer_with_max(4096);
     bool ok = entry_text(entry, &text);
     if (ok)
-        ok = sj_mock_fault_parse(sj_buffer_slice(&text), out, error);
+        ok = sj_mock_fault_parse(text_of(&text), out, error);
     else
         (void)complain(error, "an entry is a text, a status, or an object with `fault`");
     sj_buffer_free(&text);
@@ -251,7 +255,7 @@ static bool read_rules(const cJSON *root, sj_mock_rules *rules, sj_buffer *error
         sj_buffer_clear(&text);
         if (!scalar_text(member, &text))
             ok = complain(error, "a rule's value is a text, a number or a boolean");
-        ok = ok && sj_mock_rules_set(rules, sj_slice_of(member->string), sj_buffer_slice(&text), error);
+        ok = ok && sj_mock_rules_set(rules, sj_slice_of(member->string), text_of(&text), error);
     }
     sj_buffer_free(&text);
     return ok;

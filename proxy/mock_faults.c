@@ -48,6 +48,7 @@ static const struct kind {
                          "CRLF line ends, comments, retry lines, no space after data:"},
     [SJ_MOCK_DRIP] = {"drip", ARG_COUNT, 7,
                       "the body in pieces of K bytes, a chunk each, about one a millisecond"},
+    [SJ_MOCK_BIG_EVENT] = {"big-event", ARG_COUNT, 1048576, "the third event padded to K bytes"},
     [SJ_MOCK_INFORMATIONAL] = {"informational", ARG_NONE, 0, "100 and 103 answers ahead of the real one"},
     [SJ_MOCK_GZIP] = {"gzip", ARG_NONE, 0, "a good answer with Content-Encoding: gzip"},
     [SJ_MOCK_SLOW] = {"slow", ARG_TIME, 2000, "a good answer after that time: slow-2s"},
@@ -102,7 +103,7 @@ const char *sj_mock_status_type(int status) {
 }
 
 static bool complain(sj_buffer *error, const char *what, sj_slice text) {
-    if (error && !sj_buffer_printf(error, "%s: '%.*s'", what, (int)text.n, text.p))
+    if (error && !sj_buffer_printf(error, "%s: '%.*s'", what, (int)(text.n < 100 ? text.n : 100), text.p))
         sj_buffer_clear(error);
     return false;
 }
@@ -207,7 +208,7 @@ static const struct parameter {
     bool (*set)(sj_mock_fault *fault, sj_slice value);
     const char *header, *help;
 } parameters[] = {
-    {"after", set_after, NULL, "events before it bites (drip: bytes a piece)"},
+    {"after", set_after, NULL, "events before it bites (drip, big-event: bytes)"},
     {"latency", set_latency, NULL, "time before the head, instead of --latency"},
     {"for", set_arg, NULL, "slow, slow-first: how long; silences: close after it"},
     {"status", set_status, NULL, "the status, or the kind of error inside a 200 or an event"},
@@ -312,7 +313,9 @@ static bool parse_kind(sj_slice text, sj_mock_fault *fault) {
 }
 
 static sj_slice take_part(sj_slice *text) {
-    const char *end = text->n ? memchr(text->p, ';', text->n) : NULL;
+    if (text->n == 0)
+        return (sj_slice){"", 0};
+    const char *end = memchr(text->p, ';', text->n);
     sj_slice part = {text->p, end ? (size_t)(end - text->p) : text->n};
     *text = sj_slice_from(*text, end ? part.n + 1 : part.n);
     return sj_slice_trim(part);

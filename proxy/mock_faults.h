@@ -41,6 +41,7 @@ typedef enum sj_mock_kind {
     SJ_MOCK_NON_JSON,
     SJ_MOCK_ODD_SSE,
     SJ_MOCK_DRIP,
+    SJ_MOCK_BIG_EVENT,
     SJ_MOCK_INFORMATIONAL,
     SJ_MOCK_GZIP,
     SJ_MOCK_SLOW,
@@ -57,7 +58,7 @@ typedef enum sj_mock_error_body {
 typedef struct sj_mock_fault {
     sj_mock_kind kind;
     int status; // of STATUS; the code inside ERROR_BODY, FIRST_ERROR, LATE_ERROR
-    int after; // events (STALL, CUT ...), bytes a piece (DRIP); -1: the kind's default
+    int after; // events (STALL, CUT ...), bytes (DRIP, BIG_EVENT); -1: the kind's default
     int times; // script entries: used that often
     int64_t latency_ms; // -1: the rules'
     int64_t arg_ms; // SLOW, SLOW_FIRST: how slow; silence: closed after it, 0 never

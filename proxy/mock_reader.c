@@ -182,7 +182,7 @@ static sj_mock_read read_chunks(sj_mock_reader *reader) {
     do {
         result = read_chunk(reader);
     } while (result == SJ_MOCK_READ_CONTINUE);
-    reader->request.body = sj_buffer_slice(&reader->body);
+    reader->request.body = reader->body.n ? sj_buffer_slice(&reader->body) : (sj_slice){"", 0};
     return result;
 }
 

@@ -21,7 +21,9 @@ static bool parse_number(sj_slice text, double *out) {
 }
 
 static sj_slice take_until(sj_slice *text, char separator) {
-    const char *end = text->n ? memchr(text->p, separator, text->n) : NULL;
+    if (text->n == 0)
+        return (sj_slice){"", 0};
+    const char *end = memchr(text->p, separator, text->n);
     sj_slice part = {text->p, end ? (size_t)(end - text->p) : text->n};
     *text = sj_slice_from(*text, end ? part.n + 1 : part.n);
     return sj_slice_trim(part);
@@ -260,9 +262,11 @@ bool sj_mock_rules_set(sj_mock_rules *rules, sj_slice name, sj_slice value, sj_b
     const struct rule *rule = find_rule(name);
     if (rule && rule->set((char *)rules + rule->offset, value, rule->low, rule->high))
         return true;
-    bool said = rule ? sj_buffer_printf(error, "%s: cannot be '%.*s'; it is %s: %s", rule->name, (int)value.n,
-                                        value.p, rule->form ? rule->form : "true or false", rule->help)
-                     : sj_buffer_printf(error, "%.*s: no such rule", (int)name.n, name.p);
+    int shown = (int)(value.n < 100 ? value.n : 100);
+    bool said =
+        rule ? sj_buffer_printf(error, "%s: cannot be '%.*s'; it is %s: %s", rule->name, shown, value.p,
+                                rule->form ? rule->form : "true or false", rule->help)
+             : sj_buffer_printf(error, "%.*s: no such rule", (int)(name.n < 100 ? name.n : 100), name.p);
     if (!said)
         sj_buffer_clear(error);
     return false;

@@ -52,6 +52,28 @@ static bool become_status(sj_mock_answer *answer, const sj_mock_fault *fault) {
     return ok && sj_mock_answer_piece(answer);
 }
 
+// An error as a stream of that dialect tells it.
+static bool error_event(const sj_mock_answer *answer, const sj_mock_fault *fault, sj_buffer *out) {
+    static const struct {
+        const char *before, *after;
+    } forms[] = {
+        [SJ_MOCK_CHAT] = {"data: ", "\n\n"},
+        [SJ_MOCK_RESPONSES] =
+            {"event: response.failed\ndata: {\"type\":\"response.failed\",\"sequence_number\":99,"
+             "\"response\":{\"id\":\"resp_mock\",\"object\":\"response\",\"status\":\"failed\","
+             "\"output\":[],",
+             "}\n\n"},
+        [SJ_MOCK_MESSAGES] = {"event: error\ndata: {\"type\":\"error\",", "\n\n"},
+    };
+    sj_buffer object = sj_buffer_with_max(4096);
+    bool ok = sj_mock_error_object(fault, &object) && sj_buffer_text(out, forms[answer->dialect].before);
+    size_t skip = answer->dialect == SJ_MOCK_CHAT ? 0 : 1; // the opening brace stands in `before`
+    ok = ok && sj_buffer_add(out, sj_slice_from(sj_buffer_slice(&object), skip)) &&
+         sj_buffer_text(out, forms[answer->dialect].after);
+    sj_buffer_free(&object);
+    return ok;
+}
+
 // ---- a 200 that is no answer --------------------------------------------------------------------
 
 static bool become_empty(sj_mock_answer *answer, const sj_mock_fault *fault) {
@@ -72,8 +94,7 @@ static bool become_first_error(sj_mock_answer *answer, const sj_mock_fault *faul
     drop_body(answer);
     answer->stream = true;
     answer->content_type = event_stream;
-    return sj_buffer_text(&answer->body, "data: ") && sj_mock_error_object(fault, &answer->body) &&
-           sj_buffer_text(&answer->body, "\n\n") && sj_mock_answer_piece(answer);
+    return error_event(answer, fault, &answer->body) && sj_mock_answer_piece(answer);
 }
 
 static bool truncate_answer(sj_mock_answer *answer, const sj_mock_fault *fault) {
@@ -104,8 +125,7 @@ static bool end_in_error(sj_mock_answer *answer, const sj_mock_fault *fault) {
     size_t keep = events_before(answer, fault);
     answer->body.n = keep ? answer->ends[keep - 1] : 0;
     answer->count = keep;
-    return sj_buffer_text(&answer->body, "data: ") && sj_mock_error_object(fault, &answer->body) &&
-           sj_buffer_text(&answer->body, "\n\n") && sj_mock_answer_piece(answer);
+    return error_event(answer, fault, &answer->body) && sj_mock_answer_piece(answer);
 }
 
 static bool drop_done(sj_mock_answer *answer, const sj_mock_fault *fault) {
@@ -175,6 +195,21 @@ static bool make_odd(sj_slice piece, size_t index, const sj_mock_fault *fault, s
 
 static bool make_odd_sse(sj_mock_answer *answer, const sj_mock_fault *fault) {
     return !answer->stream || rebuild(answer, fault, make_odd);
+}
+
+// White space is JSON too: before the event's closing line ends.
+static bool pad(sj_slice piece, size_t index, const sj_mock_fault *fault, sj_mock_answer *next) {
+    static const char spaces[] = "                                                                ";
+    bool ok = sj_buffer_append(&next->body, piece.p, piece.n - 2);
+    for (size_t n = piece.n; ok && index == 2 && n < (size_t)fault->after; n += sizeof spaces - 1)
+        ok = sj_buffer_append(&next->body, spaces, sizeof spaces - 1);
+    return ok && sj_buffer_append(&next->body, piece.p + piece.n - 2, 2) && sj_mock_answer_piece(next);
+}
+
+static bool make_big_event(sj_mock_answer *answer, const sj_mock_fault *fault) {
+    // At most half of what an answer may be.
+    bool fits = fault->after <= 32 * 1024 * 1024;
+    return !answer->stream || !fits || rebuild(answer, fault, pad);
 }
 
 static bool split(sj_slice piece, size_t index, const sj_mock_fault *fault, sj_mock_answer *next) {
@@ -281,6 +316,7 @@ static bool (*const spoilers[SJ_MOCK_KIND_COUNT])(sj_mock_answer *, const sj_moc
     [SJ_MOCK_NON_JSON] = add_junk_events,
     [SJ_MOCK_ODD_SSE] = make_odd_sse,
     [SJ_MOCK_DRIP] = make_drip,
+    [SJ_MOCK_BIG_EVENT] = make_big_event,
     [SJ_MOCK_GZIP] = gzip_answer,
     [SJ_MOCK_SHORT_LENGTH] = make_whole,
     [SJ_MOCK_LONG_LENGTH] = make_whole,

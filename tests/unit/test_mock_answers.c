@@ -191,6 +191,21 @@ static void test_responses_sequence(void **state) {
     cJSON_Delete(whole);
 }
 
+static void test_messages_sequence(void **state) {
+    (void)state;
+    static const char body[] =
+        "{\"model\":\"m\",\"stream\":%s,\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}";
+    char text[300], last[8192];
+    (void)snprintf(text, sizeof text, body, "false");
+    cJSON *whole = make_json("/v1/messages", text, 200);
+    assert_string_equal(text_at(whole, "stop_reason"), "end_turn");
+    (void)snprintf(text, sizeof text, body, "true");
+    sj_buffer joined = join("/v1/messages", text, "delta.text", last, sizeof last);
+    assert_same(&joined, text_at(whole, "content.0.text"));
+    assert_string_equal(last, "{\"type\":\"message_stop\"}");
+    cJSON_Delete(whole);
+}
+
 static void test_other_endpoints(void **state) {
     (void)state;
     static const struct {
@@ -240,6 +255,48 @@ static void test_gzip_is_the_same_answer(void **state) {
     sj_mock_answer_free(&coded);
 }
 
+static void test_error_events_by_dialect(void **state) {
+    (void)state;
+    static const struct {
+        const char *path, *name, *member;
+    } rows[] = {
+        {"/v1/chat/completions", "", "error.code"},
+        {"/v1/responses", "response.failed", "response.error.code"},
+        {"/v1/messages", "error", "error.code"},
+    };
+    sj_mock_fault fault;
+    assert_true(sj_mock_fault_parse(SJ_SLICE("late-error-1; status=503"), &fault, NULL));
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        sj_mock_answer answer;
+        make(rows[i].path, "{\"model\":\"m\",\"stream\":true,\"messages\":[]}", &answer);
+        assert_true(sj_mock_answer_spoil(&answer, &fault, 0));
+        assert_int_equal(answer.count, 2);
+        sj_sse sse;
+        sj_sse_event event;
+        sj_sse_init(&sse, 100000);
+        sj_slice input = sj_slice_from(sj_buffer_slice(&answer.body), answer.ends[0]);
+        assert_true(sj_sse_next(&sse, &input, &event));
+        assert_true(sj_slice_equal(event.name, sj_slice_of(rows[i].name)));
+        cJSON *json = cJSON_ParseWithLength(event.data.p, event.data.n);
+        assert_string_equal(text_at(json, rows[i].member), "overloaded");
+        cJSON_Delete(json);
+        sj_sse_free(&sse);
+        sj_mock_answer_free(&answer);
+    }
+}
+
+static void test_big_event_is_still_json(void **state) {
+    (void)state;
+    sj_mock_answer answer;
+    spoil("big-event-5000", "{\"model\":\"m\",\"stream\":true,\"messages\":[]}", &answer);
+    size_t n = answer.ends[2] - answer.ends[1];
+    assert_in_range(n, 5000, 5100);
+    cJSON *json = cJSON_ParseWithLength(answer.body.p + answer.ends[1] + 6, n - 6);
+    assert_non_null(json);
+    cJSON_Delete(json);
+    sj_mock_answer_free(&answer);
+}
+
 static void test_retry_dates(void **state) {
     (void)state;
     static const struct {
@@ -261,15 +318,12 @@ static void test_retry_dates(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_chat_stream_equals_whole),
-        cmocka_unit_test(test_answers_tell_apart),
-        cmocka_unit_test(test_prefill_goes_on),
-        cmocka_unit_test(test_length_and_usage),
-        cmocka_unit_test(test_tool_call_in_fragments),
-        cmocka_unit_test(test_responses_sequence),
-        cmocka_unit_test(test_other_endpoints),
-        cmocka_unit_test(test_gzip_is_the_same_answer),
-        cmocka_unit_test(test_retry_dates),
+        cmocka_unit_test(test_chat_stream_equals_whole), cmocka_unit_test(test_answers_tell_apart),
+        cmocka_unit_test(test_prefill_goes_on),          cmocka_unit_test(test_length_and_usage),
+        cmocka_unit_test(test_tool_call_in_fragments),   cmocka_unit_test(test_responses_sequence),
+        cmocka_unit_test(test_messages_sequence),        cmocka_unit_test(test_other_endpoints),
+        cmocka_unit_test(test_gzip_is_the_same_answer),  cmocka_unit_test(test_big_event_is_still_json),
+        cmocka_unit_test(test_error_events_by_dialect),  cmocka_unit_test(test_retry_dates),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
