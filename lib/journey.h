@@ -58,7 +58,7 @@ typedef struct sj_plan {
     uint64_t seed;        // of this exchange's jitter
 } sj_plan;
 
-enum { SJ_JOURNEY_MAX_STEPS = 6, SJ_JOURNEY_MAX_NOTES = 10, SJ_TRAIL_MAX = 24 };
+enum { SJ_JOURNEY_MAX_STEPS = 6, SJ_JOURNEY_MAX_NOTES = 36, SJ_TRAIL_MAX = 24 };
 
 typedef enum sj_step_kind {
     SJ_STEP_START,       // start attempt `attempt` on hop `hop`; fresh: on a new connection
@@ -92,7 +92,7 @@ typedef enum sj_note_kind {
     SJ_NOTE_FALLBACK, // to hop, reason
     SJ_NOTE_QUEUED,
     SJ_NOTE_ALERT,    // credential or TLS trouble: worth a warning
-    SJ_NOTE_GRANT,    // a slot was handed to another exchange: post `wake`
+    SJ_NOTE_GRANT,    // a slot was handed to another exchange: post `wake`; never left out
 } sj_note_kind;
 
 typedef struct sj_note {
@@ -111,7 +111,7 @@ typedef struct sj_note {
 typedef struct sj_steps {
     sj_step list[SJ_JOURNEY_MAX_STEPS];
     int count;
-    sj_note notes[SJ_JOURNEY_MAX_NOTES];
+    sj_note notes[SJ_JOURNEY_MAX_NOTES + 1]; // the last is never told
     int note_count;
 } sj_steps;
 

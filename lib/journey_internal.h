@@ -1,4 +1,6 @@
-// Shared by journey.c (the machine) and journey_text.c (what it tells people). Nobody else includes this.
+// Shared by the files of the journey and included by nobody else:
+// journey.c (events and time), journey_choose.c (which target next, and when), journey_after.c (what follows an attempt's end),
+// journey_books.c (what is told, and what is taken and given back), journey_text.c (what people read).
 #ifndef SJ_JOURNEY_INTERNAL_H
 #define SJ_JOURNEY_INTERNAL_H
 
@@ -8,8 +10,8 @@ enum { MAX_HOPS = 16, MAX_RUNNING = 2 };
 
 typedef enum journey_state {
     STATE_NEW,
-    STATE_QUEUED,     // for a slot at hop's upstream
-    STATE_WAITING,    // for wait_until_ms
+    STATE_QUEUED, // for a slot at hop's upstream
+    STATE_WAITING, // for wait_until_ms
     STATE_ATTEMPTING,
     STATE_COMMITTED,
     STATE_OVER,
@@ -18,27 +20,29 @@ typedef enum journey_state {
 typedef enum wait_reason { WAIT_BACKOFF, WAIT_GATE, WAIT_REOPENING } wait_reason;
 
 typedef struct hop_state {
-    int counted;    // attempts that count against the limit
-    int retry_no;   // n of the backoff formula
+    int counted; // attempts that count against the limit
+    int retry_no; // n of the backoff formula
     int64_t previous_wait_ms;
     bool unsent_retry_used, stale_retry_used;
     bool exhausted; // never again in this exchange
-    bool requested; // counted as a request in its target's budget
+    bool
+        requested; // asked at least once: counted as a request in its target's budget, the next one is a retry
 } hop_state;
+
+// How far a stream has got. From SAID_ALL_BUT_DONE on, silence completes it.
+typedef enum said { SAID_SOME, SAID_ALL_BUT_DONE, SAID_ALL, SAID_ERROR } said;
 
 typedef struct attempt_state {
     int id; // 0: free place
     size_t hop;
-    bool holds_slot;
     bool inspected, content, held;
-    bool sent_over; // told to be sent when it ended
     int status;
     sj_retry_hint hint;
     sj_permit permit;
     sj_charge charge;
-    int64_t started_ms, head_ms, active_ms, first_content_ms;
-    int64_t quiet_since_ms; // complete (but for [DONE]) since; -1 not yet
-    bool lacks_done;
+    int64_t started_ms, head_ms, active_ms, first_content_ms, committed_ms;
+    said said;
+    sj_verdict error; // on the error event that is shown as it is: SAID_ERROR
 } attempt_state;
 
 typedef enum trail_kind { TRAIL_ATTEMPT, TRAIL_WAIT, TRAIL_QUEUE } trail_kind;
@@ -55,37 +59,103 @@ struct sj_journey {
     sj_plan plan;
     sj_rng rng;
     journey_state state;
-    size_t hop;   // the one being attempted, waited for or queued at
+    size_t hop; // the one being attempted, waited for or queued at
     hop_state hops[MAX_HOPS];
     attempt_state running[MAX_RUNNING];
     int last_attempt_id;
-    bool saved;
-    size_t saved_hop;
     sj_class last_class;
-    char last_word[32];
     size_t last_hop;
     bool budget_refused;
+    // an answer kept for the case that nothing better comes
+    bool saved;
+    size_t saved_hop;
+    int64_t saved_upstream_ms;
     // waiting
     int64_t wait_until_ms, wait_since_ms;
     wait_reason wait_for;
-    // the attempt to come
-    size_t next_hop;      // where the three below hold; elsewhere they are dropped
-    bool next_is_fresh;
-    bool next_is_free;    // does not count against the attempt limit
-    sj_charge next_charge;// paid for it
-    int64_t unhinted_wait_ms; // towards max_wait_total
     int64_t gate_turn_ms, gate_look_ms; // of the gate being waited at; 0 none
-    int64_t open_wait_ms;     // towards max_open_wait
-    int64_t earliest_ms;  // reopening or gate seen when nothing was available; INT64_MAX none
+    int64_t unhinted_wait_ms; // towards max_wait_total
+    int64_t open_wait_ms; // towards max_open_wait
+    int64_t earliest_ms; // reopening or gate seen when nothing was available; INT64_MAX none
+    // the attempt to come
+    size_t next_hop; // where the four below hold; elsewhere they are dropped
+    bool next_is_fresh;
+    bool next_is_free; // does not count against the attempt limit
+    bool next_is_paid;
+    sj_charge next_charge;
     // for labels
     char fallback[32];
     int attempts_sent, retries;
     int64_t wait_ms, queue_ms, upstream_ms;
     trail_entry trail[SJ_TRAIL_MAX];
     int trail_count;
-    bool trail_cut;
+    bool trail_cut; // entries between the last two are missing
 };
 
+static inline const sj_hop *journey_hop(const sj_journey *j, size_t hop) {
+    return &j->plan.hops[hop];
+}
+static inline int64_t journey_sooner(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+static inline bool journey_is_gentle(sj_class class) { // a retry after it is the cheaper kind
+    return class == SJ_CLASS_THROTTLED || class == SJ_CLASS_TIMED_OUT;
+}
+
+// ---- journey_books.c ------------------------------------------------------------------------------------
+
+void journey_set_state(sj_journey *j, journey_state state);
+sj_step *journey_step(sj_steps *out, sj_step_kind kind);
+sj_note *journey_note(sj_steps *out, sj_note_kind kind, size_t hop, const char *reason);
+// An attempt's end for trail, note and labels.
+void journey_note_attempt(sj_journey *j, const attempt_state *a, const sj_verdict *v, bool sent, int64_t now,
+                          sj_steps *out);
 attempt_state *journey_running(sj_journey *j, int id);
+// The target's permission; the slot is there already. The attempt keeps the permit until it is settled.
+sj_admit journey_admit(sj_journey *j, size_t hop, sj_permit *permit, int64_t *retry_at, int64_t now,
+                       sj_steps *out);
+void journey_release_slot(sj_journey *j, size_t hop, sj_steps *out);
+// First content as far as everything shared is concerned.
+void journey_content(sj_journey *j, attempt_state *a, int64_t now, sj_steps *out);
+// The attempt's end as far as everything shared is concerned; its place is free afterwards.
+void journey_settle(sj_journey *j, attempt_state *a, sj_effect effect, bool own_side, bool refund,
+                    int64_t now, sj_steps *out);
+void journey_end_wait(sj_journey *j, int64_t now);
+void journey_end_queue(sj_journey *j, int64_t now);
+// Gives the slot back if it has been granted meanwhile.
+void journey_leave_queue(sj_journey *j, int64_t now, sj_steps *out);
+// What is set aside for the attempt to come is given back.
+void journey_forget_next(sj_journey *j);
+// Whatever it is doing, it stops for a reason of our own: nothing is held afterwards, and nothing learnt.
+void journey_drop_everything(sj_journey *j, const char *word, int64_t now, sj_steps *out);
+
+// ---- journey_choose.c -----------------------------------------------------------------------------------
+
+bool journey_moves(const sj_journey *j); // may be answered by another target than the first
+bool journey_has_next(const sj_journey *j); // another candidate further down
+bool journey_has_available_next(const sj_journey *j, int64_t now); // one that could answer right now
+// Waits, without holding anything but what is paid for the attempt to come.
+void journey_wait_until(sj_journey *j, size_t hop, int64_t until_ms, wait_reason why, int64_t now);
+// Tries the candidates from `first` on; nothing available: waits for the earliest reopening, or gives up. why: for what the hop before was
+// left, NULL if none was.
+void journey_choose(sj_journey *j, size_t first, const char *why, int64_t now, sj_steps *out);
+// The present hop is done with: on to `next`, or the end.
+void journey_advance(sj_journey *j, size_t next, const char *why, int64_t now, sj_steps *out);
+// The next one that takes a longer text, or simply the next.
+size_t journey_next_for_longer(const sj_journey *j);
+// A slot has been granted at j->hop.
+void journey_use_grant(sj_journey *j, int64_t now, sj_steps *out);
+
+// ---- journey_after.c ------------------------------------------------------------------------------------
+
+sj_verdict journey_judge(const sj_journey *j, const attempt_state *a, const sj_attempt_facts *facts);
+// The attempt is over before anything of it went to the client. transferring: its transfer must be cancelled.
+void journey_ended_before_commit(sj_journey *j, attempt_state *a, const sj_attempt_over *over,
+                                 bool transferring, int64_t now, sj_steps *out);
+// Whether an error that came as an event is to be shown as it is: there is nowhere better to go.
+bool journey_shows_error(sj_journey *j, const attempt_state *a, const sj_verdict *v);
+void journey_refuse(sj_journey *j, sj_refusal refusal, int64_t retry_after_ms, sj_steps *out);
+// The end without an answer of the present attempt: the saved one, or our own error.
+void journey_give_up(sj_journey *j, int64_t now, sj_steps *out);
 
 #endif

@@ -12,7 +12,7 @@ sj_journey_summary sj_journey_read(const sj_journey *j) {
         .attempts_sent = j->attempts_sent + running,
         .retries = j->retries,
         .hop = j->hop,
-        .fallback = j->fallback[0] ? j->fallback : NULL,
+        .fallback = j->fallback[0] && j->hop > 0 ? j->fallback : NULL,
         .wait_ms = j->wait_ms,
         .queue_ms = j->queue_ms,
         .upstream_ms = j->upstream_ms,
@@ -43,16 +43,19 @@ static void put_entry(writer *w, const sj_journey *j, const trail_entry *entry) 
         put(w, "%squeue %" PRId64 "ms", comma, entry->ms);
     else
         put(w, "%s%s %s %" PRId64 "ms%s", comma, j->plan.hops[entry->hop].label, entry->word, entry->ms,
-            entry->unsent ? " (not sent)" : entry->stale ? " (stale)" : "");
+            entry->unsent  ? " (not sent)"
+            : entry->stale ? " (stale)"
+                           : "");
 }
 
 void sj_journey_trail(const sj_journey *j, int64_t now_ms, char *out, size_t size) {
     writer w = {.out = out, .size = size};
     out[0] = '\0';
-    for (int i = 0; i < j->trail_count; i++)
+    for (int i = 0; i < j->trail_count; i++) {
+        if (j->trail_cut && i == j->trail_count - 1)
+            put(&w, ", ...");
         put_entry(&w, j, &j->trail[i]);
-    if (j->trail_cut)
-        put(&w, ", ...");
+    }
     for (int i = 0; i < MAX_RUNNING; i++) {
         const attempt_state *a = &j->running[i];
         if (!a->id)
@@ -65,15 +68,24 @@ void sj_journey_trail(const sj_journey *j, int64_t now_ms, char *out, size_t siz
 
 void sj_journey_message(const sj_journey *j, sj_refusal refusal, char *out, size_t size) {
     static const char *const advice[SJ_REFUSAL_COUNT] = {
-        [SJ_REFUSAL_UPSTREAM_UNREACHABLE] = "The upstream cannot be reached: check base_url, DNS, the network and certificates; `stormjib check` tests them.",
-        [SJ_REFUSAL_MAX_RETRIES_EXCEEDED] = "Every attempt failed. Try later, or add a target to the route's chain.",
-        [SJ_REFUSAL_STREAM_BROKEN] = "The upstream broke the stream off. What came so far is not the whole answer: ask again.",
-        [SJ_REFUSAL_CIRCUIT_OPEN] = "The circuit breaker is open after repeated failures. Try again after Retry-After.",
-        [SJ_REFUSAL_QUEUE_FULL] = "Too many requests are waiting for this upstream. Try again after Retry-After, or raise max_concurrent or queue.max_waiting.",
-        [SJ_REFUSAL_QUEUE_TIMEOUT] = "No slot became free at this upstream in time. Try again after Retry-After, or raise max_concurrent.",
-        [SJ_REFUSAL_OVERLOADED] = "The retry budget is used up while the upstream fails. Try again after Retry-After.",
-        [SJ_REFUSAL_TIMEOUT_MAX_RETRIES] = "The upstream did not answer in time. Try later, or raise the upstream's time-outs.",
-        [SJ_REFUSAL_DEADLINE_EXCEEDED] = "The deadline passed before an answer came. Raise the client's timeout, or add a faster target to the chain.",
+        [SJ_REFUSAL_UPSTREAM_UNREACHABLE] = "The upstream cannot be reached: check base_url, DNS, the "
+                                            "network and certificates; `stormjib check` tests them.",
+        [SJ_REFUSAL_MAX_RETRIES_EXCEEDED] =
+            "Every attempt failed. Try later, or add a target to the route's chain.",
+        [SJ_REFUSAL_STREAM_BROKEN] =
+            "The upstream broke the stream off. What came so far is not the whole answer: ask again.",
+        [SJ_REFUSAL_CIRCUIT_OPEN] =
+            "The circuit breaker is open after repeated failures. Try again after Retry-After.",
+        [SJ_REFUSAL_QUEUE_FULL] = "Too many requests are waiting for this upstream. Try again after "
+                                  "Retry-After, or raise max_concurrent or queue.max_waiting.",
+        [SJ_REFUSAL_QUEUE_TIMEOUT] = "No slot became free at this upstream in time. Try again after "
+                                     "Retry-After, or raise max_concurrent.",
+        [SJ_REFUSAL_OVERLOADED] =
+            "The retry budget is used up while the upstream fails. Try again after Retry-After.",
+        [SJ_REFUSAL_TIMEOUT_MAX_RETRIES] =
+            "The upstream did not answer in time. Try later, or raise the upstream's time-outs.",
+        [SJ_REFUSAL_DEADLINE_EXCEEDED] = "The deadline passed before an answer came. Raise the client's "
+                                         "timeout, or add a faster target to the chain.",
     };
     writer w = {.out = out, .size = size};
     out[0] = '\0';

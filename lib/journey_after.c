@@ -1,0 +1,305 @@
+#include "journey_internal.h"
+
+#include <stdio.h>
+
+enum {
+    GATE_MAX_MS = 600 * 1000,
+    HINT_SPREAD_MAX_MS = 5000,
+    OPEN_RETRY_AFTER_MS = 30000, // when nobody knows better
+    BUDGET_RETRY_AFTER_MS = 5000,
+};
+
+// What is known of an ended attempt once its place has been freed.
+typedef struct ended {
+    int id;
+    sj_verdict verdict;
+    sj_retry_hint hint;
+    bool real_answer; // a whole HTTP answer that could be delivered as it is
+} ended;
+
+// ---- giving up ------------------------------------------------------------------------------------------
+
+void journey_refuse(sj_journey *j, sj_refusal refusal, int64_t retry_after_ms, sj_steps *out) {
+    sj_step *s = journey_step(out, SJ_STEP_REFUSE);
+    s->refusal = refusal;
+    if (retry_after_ms > 0) {
+        int64_t seconds = (retry_after_ms + 999) / 1000 + sj_rng_between(&j->rng, 0, 2);
+        s->retry_after_s = journey_sooner(seconds, 60);
+    }
+    if (j->last_attempt_id > 0)
+        j->hop = j->last_hop;
+    journey_set_state(j, STATE_OVER);
+}
+
+static sj_refusal refusal_of_last(const sj_journey *j) {
+    switch (j->last_class) {
+    case SJ_CLASS_TIMED_OUT:
+        return SJ_REFUSAL_TIMEOUT_MAX_RETRIES;
+    case SJ_CLASS_NEVER_SENT:
+    case SJ_CLASS_MISCONFIGURED:
+        return SJ_REFUSAL_UPSTREAM_UNREACHABLE;
+    default:
+        return SJ_REFUSAL_MAX_RETRIES_EXCEEDED;
+    }
+}
+
+void journey_give_up(sj_journey *j, int64_t now, sj_steps *out) {
+    if (j->saved) {
+        journey_step(out, SJ_STEP_DELIVER_SAVED)->hop = j->saved_hop;
+        j->hop = j->saved_hop;
+        j->upstream_ms = j->saved_upstream_ms;
+        journey_set_state(j, STATE_OVER);
+    } else if (now >= j->plan.deadline_ms)
+        journey_refuse(j, SJ_REFUSAL_DEADLINE_EXCEEDED, 0, out);
+    else if (j->last_attempt_id > 0)
+        journey_refuse(j, refusal_of_last(j), 0, out);
+    else if (j->budget_refused)
+        journey_refuse(j, SJ_REFUSAL_OVERLOADED, BUDGET_RETRY_AFTER_MS, out);
+    else if (j->earliest_ms == INT64_MAX)
+        journey_refuse(j, SJ_REFUSAL_CIRCUIT_OPEN, OPEN_RETRY_AFTER_MS, out);
+    else
+        journey_refuse(j, SJ_REFUSAL_CIRCUIT_OPEN, j->earliest_ms - now + 1, out);
+}
+
+static void save_answer(sj_journey *j, const ended *e, sj_steps *out) {
+    if (!e->real_answer || (j->saved && j->saved_hop != j->hop))
+        return;
+    j->saved = true;
+    j->saved_hop = j->hop;
+    j->saved_upstream_ms = j->upstream_ms;
+    sj_step *s = journey_step(out, SJ_STEP_SAVE);
+    s->attempt = e->id;
+    s->hop = j->hop;
+}
+
+static void deliver(sj_journey *j, const ended *e, sj_steps *out) {
+    if (!e->real_answer) {
+        journey_refuse(j, refusal_of_last(j), 0, out);
+        return;
+    }
+    sj_step *s = journey_step(out, SJ_STEP_DELIVER);
+    s->attempt = e->id;
+    s->hop = j->hop;
+    journey_set_state(j, STATE_OVER);
+}
+
+// ---- retrying -------------------------------------------------------------------------------------------
+
+static bool may_repeat(const sj_journey *j, const sj_verdict *v) {
+    bool unsent = v->class == SJ_CLASS_NEVER_SENT || v->class == SJ_CLASS_THROTTLED;
+    switch (j->plan.repeat) {
+    case SJ_REPEAT_FREELY:
+        return j->plan.replayable || unsent;
+    case SJ_REPEAT_SAFE:
+        return true;
+    case SJ_REPEAT_UNSENT:
+        return unsent;
+    }
+    return false;
+}
+
+typedef struct pause {
+    bool possible;
+    int64_t ms;
+    bool hinted;
+    const char *source;
+} pause;
+
+// Never early, and not all at the same moment; in what the deadline leaves, half is for the attempt itself.
+static pause pause_as_told(sj_journey *j, const ended *e, bool next_available, int64_t left_ms) {
+    const sj_retry_policy *policy = journey_hop(j, j->hop)->retry;
+    int64_t hint = e->hint.wait_ms;
+    int64_t spread = journey_sooner(hint / 2, HINT_SPREAD_MAX_MS);
+    bool fits = hint < left_ms && hint <= policy->max_hint_ms;
+    bool too_long = next_available && hint > j->plan.fallback_gate_ms;
+    pause p = {.possible = fits && !too_long, .hinted = true, .source = sj_hint_source_name(e->hint.source)};
+    if (p.possible)
+        p.ms = hint + sj_rng_between(&j->rng, 0, journey_sooner(spread, (left_ms - hint) / 2));
+    return p;
+}
+
+static pause pause_by_formula(sj_journey *j, const ended *e, int64_t left_ms) {
+    const sj_retry_policy *policy = journey_hop(j, j->hop)->retry;
+    hop_state *state = &j->hops[j->hop];
+    sj_backoff backoff = policy->backoff;
+    if (e->verdict.class == SJ_CLASS_THROTTLED) {
+        backoff.base_ms = policy->throttle_base_ms;
+        backoff.cap_ms = policy->throttle_cap_ms;
+    }
+    int n = ++state->retry_no + e->verdict.extra_step;
+    int64_t previous = state->previous_wait_ms ? state->previous_wait_ms : backoff.base_ms;
+    int64_t ms = state->previous_wait_ms = sj_backoff_wait_ms(&backoff, n, previous, &j->rng);
+    return (pause){
+        .possible = ms < left_ms && j->unhinted_wait_ms + ms <= policy->max_wait_total_ms,
+        .ms = ms,
+        .source = "backoff",
+    };
+}
+
+static void note_retry(sj_journey *j, const sj_verdict *v, const pause *p, sj_steps *out) {
+    j->retries++;
+    sj_note *n = journey_note(out, SJ_NOTE_RETRY, j->hop, v->reason);
+    n->ms = p->ms;
+    n->source = p->source;
+    n->class = v->class;
+    n->status = v->status;
+}
+
+// Whether another attempt here is allowed at all.
+static bool is_retriable(const sj_journey *j, const sj_verdict *v, bool next_available) {
+    const sj_retry_policy *policy = journey_hop(j, j->hop)->retry;
+    int limit = next_available ? policy->max_attempts_before_fallback : policy->max_attempts;
+    if (j->plan.client_retrying)
+        limit = 1;
+    if (v->class == SJ_CLASS_TIMED_OUT && next_available) // do not ask a silent target twice
+        return false;
+    return v->retry_here && may_repeat(j, v) && j->hops[j->hop].counted < limit;
+}
+
+// Every stop is tested before the sleep (BEHAVIOUR 4 and 5). False: no other attempt here; *why, when it is not the attempt's own reason.
+static bool retry_here(sj_journey *j, const ended *e, const char **why, int64_t now, sj_steps *out) {
+    const sj_verdict *v = &e->verdict;
+    bool next_available = v->next_target && journey_has_available_next(j, now);
+    if (!is_retriable(j, v, next_available))
+        return false;
+    int64_t left_ms = j->plan.deadline_ms - now;
+    pause p = e->hint.source != SJ_HINT_NONE ? pause_as_told(j, e, next_available, left_ms)
+                                             : pause_by_formula(j, e, left_ms);
+    if (!p.possible)
+        return false;
+    if (!sj_target_charge(journey_hop(j, j->hop)->target, journey_is_gentle(v->class), now,
+                          &j->next_charge)) {
+        j->budget_refused = true;
+        (void)journey_note(out, SJ_NOTE_BUDGET_REFUSED, j->hop, v->reason);
+        *why = "budget";
+        return false;
+    }
+    j->next_hop = j->hop;
+    j->next_is_paid = true;
+    if (!p.hinted)
+        j->unhinted_wait_ms += p.ms;
+    note_retry(j, v, &p, out);
+    journey_wait_until(j, j->hop, now + p.ms, WAIT_BACKOFF, now);
+    return true;
+}
+
+// Once per target and cause, outside the attempt limit and the budget.
+static bool retry_at_once(sj_journey *j, const sj_verdict *v, int64_t now, sj_steps *out) {
+    hop_state *state = &j->hops[j->hop];
+    bool *used = v->class == SJ_CLASS_STALE ? &state->stale_retry_used : &state->unsent_retry_used;
+    if (!v->free_retry || *used || !may_repeat(j, v) || now >= j->plan.deadline_ms)
+        return false;
+    *used = true;
+    j->next_hop = j->hop;
+    j->next_is_fresh = j->next_is_free = true;
+    note_retry(j, v, &(pause){.source = "at_once"}, out);
+    journey_choose(j, j->hop, NULL, now, out);
+    return true;
+}
+
+static void try_again(sj_journey *j, const ended *e, int64_t now, sj_steps *out) {
+    const char *why = e->verdict.reason;
+    if (retry_at_once(j, &e->verdict, now, out) || retry_here(j, e, &why, now, out))
+        return;
+    if (e->verdict.next_target && may_repeat(j, &e->verdict) && journey_moves(j))
+        journey_advance(j, j->hop + 1, why, now, out);
+    else
+        journey_give_up(j, now, out);
+}
+
+// ---- after an attempt -----------------------------------------------------------------------------------
+
+typedef enum way { WAY_TRY_AGAIN, WAY_NEXT_TARGET, WAY_GIVE_UP, WAY_DELIVER } way;
+
+static way way_on(const sj_journey *j, const sj_verdict *v) {
+    switch (v->class) {
+    case SJ_CLASS_SUCCESS:
+        return WAY_DELIVER;
+    case SJ_CLASS_CALLER:
+    case SJ_CLASS_REFUSED:
+    case SJ_CLASS_CREDENTIAL:
+    case SJ_CLASS_TOO_LONG:
+    case SJ_CLASS_QUOTA:
+    case SJ_CLASS_NO_MODEL:
+        if (v->retry_here) // x-should-retry: true, 409 by option
+            return WAY_TRY_AGAIN;
+        if (v->next_target && journey_moves(j) && journey_has_next(j))
+            return WAY_NEXT_TARGET;
+        // A fallback's own refusal never hides what really happened.
+        return j->saved && j->saved_hop != j->hop ? WAY_GIVE_UP : WAY_DELIVER;
+    case SJ_CLASS_MISCONFIGURED:
+        return WAY_GIVE_UP;
+    default:
+        return WAY_TRY_AGAIN;
+    }
+}
+
+static void go(sj_journey *j, const ended *e, way w, int64_t now, sj_steps *out) {
+    const sj_verdict *v = &e->verdict;
+    bool longer = v->class == SJ_CLASS_TOO_LONG;
+    switch (w) {
+    case WAY_TRY_AGAIN:
+        try_again(j, e, now, out);
+        return;
+    case WAY_NEXT_TARGET:
+        journey_advance(j, longer ? journey_next_for_longer(j) : j->hop + 1, v->reason, now, out);
+        return;
+    case WAY_GIVE_UP:
+        journey_give_up(j, now, out);
+        return;
+    case WAY_DELIVER:
+        deliver(j, e, out);
+        return;
+    }
+}
+
+static void set_gate(const sj_journey *j, const attempt_state *a, const sj_verdict *v, int64_t now,
+                     sj_steps *out) {
+    bool waits = v->class == SJ_CLASS_THROTTLED || v->class == SJ_CLASS_FAILING;
+    if (!waits || a->hint.source == SJ_HINT_NONE)
+        return;
+    const sj_hop *h = journey_hop(j, a->hop);
+    int64_t ms = journey_sooner(a->hint.wait_ms, GATE_MAX_MS);
+    sj_target_gate(h->target, h->credential, now + ms, a->started_ms, now);
+    sj_note *n = journey_note(out, SJ_NOTE_HINT_GATE, a->hop, v->reason);
+    n->ms = ms;
+    n->source = sj_hint_source_name(a->hint.source);
+}
+
+sj_verdict journey_judge(const sj_journey *j, const attempt_state *a, const sj_attempt_facts *facts) {
+    sj_attempt_facts known = *facts;
+    known.generation = j->plan.repeat == SJ_REPEAT_FREELY;
+    known.should_retry = a->hint.should_retry;
+    return sj_verdict_of(&known, &journey_hop(j, a->hop)->retry->rules);
+}
+
+// A 200 that is a failure of the upstream's in disguise is no answer to deliver: an application would take it for one.
+static bool is_real_answer(const attempt_state *a, const sj_attempt_over *over, const sj_verdict *v) {
+    bool disguised =
+        v->class == SJ_CLASS_FAILING || v->class == SJ_CLASS_THROTTLED || v->class == SJ_CLASS_MALFORMED;
+    return over->facts.end == SJ_END_WHOLE && a->status > 0 && (a->status >= 400 || !disguised);
+}
+
+bool journey_shows_error(sj_journey *j, const attempt_state *a, const sj_verdict *v) {
+    j->hop = a->hop;
+    return way_on(j, v) == WAY_DELIVER;
+}
+
+void journey_ended_before_commit(sj_journey *j, attempt_state *a, const sj_attempt_over *over,
+                                 bool transferring, int64_t now, sj_steps *out) {
+    ended e = {.id = a->id, .verdict = journey_judge(j, a, &over->facts), .hint = a->hint};
+    const sj_verdict *v = &e.verdict;
+    e.real_answer = is_real_answer(a, over, v);
+    j->hop = a->hop;
+    journey_note_attempt(j, a, v, over->sent, now, out);
+    way w = way_on(j, v);
+    if (w == WAY_TRY_AGAIN || w == WAY_NEXT_TARGET)
+        save_answer(j, &e, out);
+    if (transferring) // what is to be kept has been kept
+        journey_step(out, SJ_STEP_CANCEL)->attempt = a->id;
+    set_gate(j, a, v, now, out);
+    if (!a->content && v->class == SJ_CLASS_SUCCESS)
+        journey_content(j, a, now, out);
+    journey_settle(j, a, v->breaker, v->own_side && over->own_side, !over->sent, now, out);
+    go(j, &e, w, now, out);
+}

@@ -1,0 +1,200 @@
+#include "journey_internal.h"
+
+#include <assert.h>
+#include <stdio.h>
+
+// An event gives back at most one slot per running attempt, one granted in the queue and one per hop.
+enum { MAX_TALK = SJ_JOURNEY_MAX_NOTES - MAX_RUNNING - 1 - MAX_HOPS };
+
+void journey_set_state(sj_journey *j, journey_state state) {
+    assert(j->state != STATE_OVER); // invariant 1: over once, and for good
+    j->state = state;
+}
+
+// ---- what is told ---------------------------------------------------------------------------------------
+
+sj_step *journey_step(sj_steps *out, sj_step_kind kind) {
+    assert(out->count < SJ_JOURNEY_MAX_STEPS);
+    sj_step *s = &out->list[out->count++];
+    *s = (sj_step){.kind = kind};
+    return s;
+}
+
+// Notes are for people: when one event makes too many, some stay untold. Not so grants: somebody waits for each of them.
+sj_note *journey_note(sj_steps *out, sj_note_kind kind, size_t hop, const char *reason) {
+    bool grant = kind == SJ_NOTE_GRANT;
+    bool fits = out->note_count < (grant ? SJ_JOURNEY_MAX_NOTES : MAX_TALK);
+    assert(fits || !grant);
+    sj_note *n = &out->notes[fits ? out->note_count++ : SJ_JOURNEY_MAX_NOTES];
+    *n = (sj_note){.kind = kind, .hop = hop};
+    (void)snprintf(n->reason, sizeof n->reason, "%s", reason);
+    return n;
+}
+
+static void note_changes(sj_steps *out, size_t hop, const sj_changes *changes) {
+    for (int i = 0; i < changes->count; i++) {
+        sj_note *n = journey_note(out, SJ_NOTE_BREAKER, hop, "");
+        n->change = changes->list[i].change;
+        n->global = changes->list[i].global;
+    }
+}
+
+static void note_wake(sj_steps *out, size_t hop, const sj_wake *wake) {
+    if (wake->set)
+        journey_note(out, SJ_NOTE_GRANT, hop, "")->wake = wake->waiter;
+}
+
+static trail_entry *trail_add(sj_journey *j, trail_kind kind, size_t hop, int64_t ms) {
+    trail_entry *last = j->trail_count ? &j->trail[j->trail_count - 1] : NULL;
+    if (last && kind == TRAIL_WAIT && last->kind == TRAIL_WAIT) { // one wait in several looks
+        last->ms += ms;
+        return last;
+    }
+    if (j->trail_count == SJ_TRAIL_MAX)
+        j->trail_cut = true; // the last place is for what came last
+    else
+        last = &j->trail[j->trail_count++];
+    *last = (trail_entry){.kind = kind, .hop = hop, .ms = ms};
+    return last;
+}
+
+static void note_ended(sj_journey *j, const attempt_state *a, const char *word, sj_class class, int64_t now,
+                       sj_steps *out) {
+    int64_t ms = now - a->started_ms;
+    trail_entry *entry = trail_add(j, TRAIL_ATTEMPT, a->hop, ms);
+    (void)snprintf(entry->word, sizeof entry->word, "%s", word);
+    entry->stale = class == SJ_CLASS_STALE;
+    sj_note *n = journey_note(out, SJ_NOTE_ATTEMPT, a->hop, word);
+    n->class = class;
+    n->status = a->status;
+    n->ms = ms;
+}
+
+void journey_note_attempt(sj_journey *j, const attempt_state *a, const sj_verdict *v, bool sent, int64_t now,
+                          sj_steps *out) {
+    note_ended(j, a, v->reason, v->class, now, out);
+    j->trail[j->trail_count - 1].unsent = !sent;
+    // A stale try is marked in the trail and not counted: the upstream had closed before it came.
+    if (sent && v->class != SJ_CLASS_STALE)
+        j->attempts_sent++;
+    j->last_class = v->class;
+    j->last_hop = a->hop;
+    if (j->state != STATE_COMMITTED)
+        j->upstream_ms = now - a->started_ms;
+    if (!v->alert)
+        return;
+    sj_note *n = journey_note(out, SJ_NOTE_ALERT, a->hop, v->reason);
+    n->class = v->class;
+    n->status = a->status;
+}
+
+// ---- an attempt's books (invariant 1) -------------------------------------------------------------------
+
+attempt_state *journey_running(sj_journey *j, int id) {
+    for (int i = 0; i < MAX_RUNNING; i++)
+        if (id != 0 && j->running[i].id == id)
+            return &j->running[i];
+    return NULL;
+}
+
+static sj_target *target_of(const sj_journey *j, size_t hop) {
+    return journey_hop(j, hop)->target;
+}
+
+sj_admit journey_admit(sj_journey *j, size_t hop, sj_permit *permit, int64_t *retry_at, int64_t now,
+                       sj_steps *out) {
+    sj_changes changes = {0};
+    sj_admit answer =
+        sj_target_admit(target_of(j, hop), journey_hop(j, hop)->credential, now, permit, retry_at, &changes);
+    note_changes(out, hop, &changes);
+    return answer;
+}
+
+void journey_content(sj_journey *j, attempt_state *a, int64_t now, sj_steps *out) {
+    a->content = true;
+    a->first_content_ms = now - a->started_ms;
+    sj_changes changes = {0};
+    sj_target_content(target_of(j, a->hop), &a->permit, j->plan.stream, j->plan.waiter.exchange_id, now,
+                      &changes);
+    note_changes(out, a->hop, &changes);
+}
+
+void journey_release_slot(sj_journey *j, size_t hop, sj_steps *out) {
+    sj_wake wake = {0};
+    sj_admission_release(sj_target_admission(target_of(j, hop)), &wake);
+    note_wake(out, hop, &wake);
+}
+
+void journey_settle(sj_journey *j, attempt_state *a, sj_effect effect, bool own_side, bool refund,
+                    int64_t now, sj_steps *out) {
+    static const sj_breaker_outcome outcomes[] = {
+        [SJ_EFFECT_SUCCESS] = SJ_OUTCOME_SUCCESS,
+        [SJ_EFFECT_FAILURE] = SJ_OUTCOME_FAILURE,
+        [SJ_EFFECT_NEUTRAL] = SJ_OUTCOME_NEUTRAL,
+    };
+    sj_target *target = target_of(j, a->hop);
+    sj_report report = {
+        .outcome = outcomes[effect],
+        .own_side = own_side,
+        .streaming = j->plan.stream,
+        .first_content_ms = a->content ? a->first_content_ms : -1,
+        .exchange_id = j->plan.waiter.exchange_id,
+    };
+    sj_changes changes = {0};
+    sj_target_report(target, &a->permit, &report, now, &changes);
+    note_changes(out, a->hop, &changes);
+    if (effect == SJ_EFFECT_SUCCESS)
+        sj_target_success(target, &a->charge);
+    else if (refund)
+        sj_target_refund(target, &a->charge);
+    size_t hop = a->hop;
+    *a = (attempt_state){0};
+    journey_release_slot(j, hop, out);
+}
+
+static void drop_attempt(sj_journey *j, attempt_state *a, const char *word, int64_t now, sj_steps *out) {
+    note_ended(j, a, word, SJ_CLASS_NONE, now, out);
+    j->attempts_sent++;
+    journey_step(out, SJ_STEP_CANCEL)->attempt = a->id;
+    journey_settle(j, a, SJ_EFFECT_NEUTRAL, false, false, now, out);
+}
+
+// ---- waits, the queue, and what is set aside ------------------------------------------------------------
+
+void journey_end_wait(sj_journey *j, int64_t now) {
+    int64_t waited = now - j->wait_since_ms;
+    if (waited <= 0)
+        return;
+    j->wait_ms += waited;
+    trail_add(j, TRAIL_WAIT, j->hop, waited);
+}
+
+void journey_end_queue(sj_journey *j, int64_t now) {
+    int64_t waited = now - j->wait_since_ms;
+    j->queue_ms += waited;
+    trail_add(j, TRAIL_QUEUE, j->hop, waited);
+}
+
+void journey_leave_queue(sj_journey *j, int64_t now, sj_steps *out) {
+    sj_wake wake = {0};
+    sj_admission_leave(sj_target_admission(target_of(j, j->hop)), j->plan.waiter.exchange_id, &wake);
+    note_wake(out, j->hop, &wake);
+    journey_end_queue(j, now);
+}
+
+void journey_forget_next(sj_journey *j) {
+    sj_target_refund(target_of(j, j->next_hop), &j->next_charge);
+    j->next_charge = (sj_charge){0};
+    j->next_is_fresh = j->next_is_free = j->next_is_paid = false;
+}
+
+void journey_drop_everything(sj_journey *j, const char *word, int64_t now, sj_steps *out) {
+    if (j->state == STATE_QUEUED)
+        journey_leave_queue(j, now, out);
+    else if (j->state == STATE_WAITING)
+        journey_end_wait(j, now);
+    journey_forget_next(j);
+    for (int i = 0; i < MAX_RUNNING; i++)
+        if (j->running[i].id)
+            drop_attempt(j, &j->running[i], word, now, out);
+}

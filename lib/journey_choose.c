@@ -1,0 +1,281 @@
+#include "journey_internal.h"
+
+#include <assert.h>
+#include <stdio.h>
+
+enum { GATE_LOOK_MS = 50, GATE_LOOK_MAX_MS = 1000, FULL_RETRY_AFTER_MS = 2000 };
+
+// ---- candidates -----------------------------------------------------------------------------------------
+
+bool journey_moves(const sj_journey *j) {
+    return j->plan.repeat == SJ_REPEAT_FREELY;
+}
+
+static bool is_candidate(const sj_journey *j, size_t hop) {
+    const sj_hop *h = journey_hop(j, hop);
+    if (j->hops[hop].exhausted)
+        return false;
+    if (hop == 0)
+        return true;
+    return journey_moves(j) && !(h->rewrites_model && !j->plan.movable) &&
+           !(j->plan.bound && !h->same_upstream);
+}
+
+static size_t next_candidate(const sj_journey *j, size_t from, size_t end) {
+    while (from < end && !is_candidate(j, from))
+        from++;
+    return from;
+}
+
+bool journey_has_next(const sj_journey *j) {
+    return next_candidate(j, j->hop + 1, j->plan.hop_count) < j->plan.hop_count;
+}
+
+bool journey_has_available_next(const sj_journey *j, int64_t now) {
+    for (size_t hop = j->hop + 1; hop < j->plan.hop_count; hop++) {
+        const sj_hop *h = journey_hop(j, hop);
+        int64_t at;
+        if (is_candidate(j, hop) && sj_target_would_admit(h->target, h->credential, now, &at) == SJ_ADMIT_YES)
+            return true;
+    }
+    return false;
+}
+
+size_t journey_next_for_longer(const sj_journey *j) {
+    int64_t here = journey_hop(j, j->hop)->context_tokens;
+    for (size_t hop = j->hop + 1; hop < j->plan.hop_count; hop++)
+        if (is_candidate(j, hop) && journey_hop(j, hop)->context_tokens > here)
+            return hop;
+    return j->hop + 1;
+}
+
+// ---- starting -------------------------------------------------------------------------------------------
+
+static attempt_state *free_place(sj_journey *j) {
+    for (int i = 0; i < MAX_RUNNING; i++)
+        if (j->running[i].id == 0)
+            return &j->running[i];
+    assert(0 && "no place for an attempt");
+    return NULL;
+}
+
+static void start(sj_journey *j, size_t hop, const sj_permit *permit, int64_t now, sj_steps *out) {
+    assert(now < j->plan.deadline_ms); // invariant 3
+    attempt_state *a = free_place(j);
+    *a = (attempt_state){
+        .id = ++j->last_attempt_id,
+        .hop = hop,
+        .permit = *permit,
+        .charge = j->next_charge,
+        .started_ms = now,
+        .active_ms = now,
+        .head_ms = -1,
+    };
+    hop_state *state = &j->hops[hop];
+    state->counted += !j->next_is_free;
+    if (!state->requested)
+        sj_target_count_request(journey_hop(j, hop)->target, now);
+    state->requested = true;
+    sj_step *s = journey_step(out, SJ_STEP_START);
+    s->attempt = a->id;
+    s->hop = hop;
+    s->fresh = j->next_is_fresh;
+    j->hop = hop;
+    j->next_charge = (sj_charge){0}; // the attempt's now
+    j->next_is_fresh = j->next_is_free = j->next_is_paid = false;
+    j->gate_turn_ms = j->gate_look_ms = 0;
+    journey_set_state(j, STATE_ATTEMPTING);
+}
+
+// The slot is ours; the target has the last word. When it says no, the slot is given back.
+static sj_admit start_with_slot(sj_journey *j, size_t hop, int64_t *retry_at, int64_t now, sj_steps *out) {
+    sj_permit permit;
+    sj_admit answer = journey_admit(j, hop, &permit, retry_at, now, out);
+    if (answer == SJ_ADMIT_YES)
+        start(j, hop, &permit, now, out);
+    else
+        journey_release_slot(j, hop, out);
+    return answer;
+}
+
+void journey_use_grant(sj_journey *j, int64_t now, sj_steps *out) {
+    sj_admission_take(sj_target_admission(journey_hop(j, j->hop)->target), j->plan.waiter.exchange_id);
+    journey_end_queue(j, now);
+    int64_t at;
+    if (start_with_slot(j, j->hop, &at, now, out) != SJ_ADMIT_YES)
+        journey_choose(j, j->hop, NULL, now, out);
+}
+
+// A target's first attempt is free, unless the client is retrying by itself; every further one is paid for, also when what had been paid
+// was given back on the way.
+static bool pay(sj_journey *j, size_t hop, int64_t now, sj_steps *out) {
+    bool owed = j->hops[hop].requested ? !j->next_is_free : j->plan.client_retrying;
+    if (!owed || j->next_is_paid)
+        return true;
+    bool gentle = j->hops[hop].requested && journey_is_gentle(j->last_class);
+    j->next_is_paid = sj_target_charge(journey_hop(j, hop)->target, gentle, now, &j->next_charge);
+    if (j->next_is_paid)
+        return true;
+    j->budget_refused = true;
+    (void)journey_note(out, SJ_NOTE_BUDGET_REFUSED, hop, "");
+    return false;
+}
+
+// ---- waiting --------------------------------------------------------------------------------------------
+
+void journey_wait_until(sj_journey *j, size_t hop, int64_t until_ms, wait_reason why, int64_t now) {
+    journey_set_state(j, STATE_WAITING);
+    j->hop = hop;
+    j->wait_until_ms = until_ms;
+    j->wait_since_ms = now;
+    j->wait_for = why;
+}
+
+// Whether a gate at this hop is waited for rather than gone round.
+static bool gate_is_bearable(const sj_journey *j, size_t hop, int64_t until_ms, int64_t now) {
+    int64_t wait = until_ms - now, left = j->plan.deadline_ms - now;
+    int64_t bound = journey_has_available_next(j, now) ? j->plan.fallback_gate_ms
+                                                       : journey_hop(j, hop)->retry->max_hint_ms;
+    return wait < left && wait <= bound;
+}
+
+// A gate may fall before its time, mostly soon after it was set: the first looks are close together. At its time everybody has a turn.
+static void wait_at_gate(sj_journey *j, size_t hop, int64_t until_ms, int64_t now) {
+    const sj_hop *h = journey_hop(j, hop);
+    if (j->gate_turn_ms <= until_ms)
+        j->gate_turn_ms = sj_target_gate_turn(h->target, h->credential, now, &j->rng);
+    int64_t turn = j->gate_turn_ms;
+    if (turn < until_ms || turn >= j->plan.deadline_ms)
+        turn = until_ms;
+    j->gate_look_ms = j->gate_look_ms ? journey_sooner(2 * j->gate_look_ms, GATE_LOOK_MAX_MS) : GATE_LOOK_MS;
+    int64_t look = now + j->gate_look_ms;
+    journey_wait_until(j, hop, look < until_ms ? look : turn, WAIT_GATE, now);
+}
+
+// ---- choosing -------------------------------------------------------------------------------------------
+
+// What has been seen on the way down the chain.
+typedef struct survey {
+    const char *why; // the hop before was left; NULL none was
+    bool full;
+    int64_t earliest_ms; // something to wait for
+    size_t earliest_hop;
+} survey;
+
+static void note_fallback(sj_journey *j, size_t to, const char *why, sj_steps *out) {
+    if (!j->fallback[0])
+        (void)snprintf(j->fallback, sizeof j->fallback, "%s", why);
+    (void)journey_note(out, SJ_NOTE_FALLBACK, to, why);
+}
+
+static void pass_by(sj_journey *j, size_t hop, sj_admit answer, int64_t at, survey *seen, int64_t now) {
+    static const char *const words[] = {
+        [SJ_ADMIT_YES] = "",
+        [SJ_ADMIT_BREAKER_OPEN] = "breaker_open",
+        [SJ_ADMIT_GLOBAL_OPEN] = "global_breaker_open",
+        [SJ_ADMIT_GATED] = "gated",
+    };
+    const sj_hop *h = journey_hop(j, hop);
+    seen->why = words[answer];
+    int64_t bound = answer == SJ_ADMIT_GATED ? h->retry->max_hint_ms : h->max_open_wait_ms - j->open_wait_ms;
+    if (at < seen->earliest_ms && at - now <= bound) {
+        seen->earliest_ms = at;
+        seen->earliest_hop = hop;
+    }
+    j->earliest_ms = journey_sooner(j->earliest_ms, at);
+}
+
+static void queue_up(sj_journey *j, size_t hop, int64_t timeout_ms, int64_t now, sj_steps *out) {
+    journey_set_state(j, STATE_QUEUED);
+    j->hop = hop;
+    j->wait_since_ms = now;
+    j->wait_until_ms = now + timeout_ms;
+    (void)journey_note(out, SJ_NOTE_QUEUED, hop, "");
+}
+
+static bool start_or_queue(sj_journey *j, size_t hop, survey *seen, int64_t now, sj_steps *out) {
+    sj_admission *admission = sj_target_admission(journey_hop(j, hop)->target);
+    sj_slot_answer slot = sj_admission_acquire(admission, &j->plan.waiter);
+    if (slot == SJ_SLOT_QUEUED) {
+        queue_up(j, hop, sj_admission_rules_of(admission).timeout_ms, now, out);
+        return true;
+    }
+    if (slot == SJ_SLOT_FULL) {
+        seen->full = true;
+        seen->why = "queue_full";
+        return false;
+    }
+    int64_t at = INT64_MAX;
+    sj_admit answer = start_with_slot(j, hop, &at, now, out);
+    if (answer != SJ_ADMIT_YES) // another worker was quicker
+        pass_by(j, hop, answer, at, seen, now);
+    return answer == SJ_ADMIT_YES;
+}
+
+static bool take(sj_journey *j, size_t hop, survey *seen, int64_t now, sj_steps *out) {
+    if (!pay(j, hop, now, out)) {
+        seen->why = "budget";
+        return false;
+    }
+    const char *why = seen->why;
+    if (!start_or_queue(j, hop, seen, now, out))
+        return false;
+    if (hop > 0 && why)
+        note_fallback(j, hop, why, out);
+    return true;
+}
+
+// True: started, queued, or waiting at its gate.
+static bool offer(sj_journey *j, size_t hop, survey *seen, int64_t now, sj_steps *out) {
+    const sj_hop *h = journey_hop(j, hop);
+    int64_t at = INT64_MAX;
+    sj_admit answer = sj_target_would_admit(h->target, h->credential, now, &at);
+    j->hop = hop;
+    if (hop != j->next_hop) {
+        journey_forget_next(j);
+        j->gate_turn_ms = j->gate_look_ms = 0;
+    }
+    j->next_hop = hop;
+    if (answer == SJ_ADMIT_YES)
+        return take(j, hop, seen, now, out);
+    if (answer == SJ_ADMIT_GATED && gate_is_bearable(j, hop, at, now)) {
+        wait_at_gate(j, hop, at, now);
+        return true;
+    }
+    pass_by(j, hop, answer, at, seen, now);
+    return false;
+}
+
+void journey_choose(sj_journey *j, size_t first, const char *why, int64_t now, sj_steps *out) {
+    survey seen = {.why = why, .earliest_ms = INT64_MAX};
+    j->earliest_ms = INT64_MAX;
+    if (now < j->plan.deadline_ms)
+        for (size_t hop = first; hop < j->plan.hop_count; hop++)
+            if (is_candidate(j, hop) && offer(j, hop, &seen, now, out))
+                return;
+    if (seen.earliest_ms < j->plan.deadline_ms) {
+        int64_t until = seen.earliest_ms > now ? seen.earliest_ms : now + 1;
+        journey_wait_until(j, seen.earliest_hop, until, WAIT_REOPENING, now);
+        return;
+    }
+    journey_forget_next(j);
+    if (j->last_attempt_id == 0)
+        j->hop = first;
+    if (seen.full && j->last_attempt_id == 0)
+        journey_refuse(j, SJ_REFUSAL_QUEUE_FULL, FULL_RETRY_AFTER_MS, out);
+    else
+        journey_give_up(j, now, out);
+}
+
+void journey_advance(sj_journey *j, size_t next, const char *why, int64_t now, sj_steps *out) {
+    size_t here = j->hop, end = j->plan.hop_count;
+    for (size_t hop = here; hop < next && hop < end; hop++) // one pass: what is skipped is skipped for good
+        j->hops[hop].exhausted = true;
+    size_t to = next_candidate(j, next, end);
+    if (to == end) // those before this one that were shut when we passed may be worth waiting for
+        to = next_candidate(j, 0, here);
+    if (to != here && to < end)
+        journey_choose(j, to, why, now, out);
+    else
+        journey_give_up(j, now, out);
+}
