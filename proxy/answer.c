@@ -40,12 +40,14 @@ static sj_answer_mode mode_for(const sj_answer *answer) {
     return coding == SJ_CODING_OTHER ? SJ_ANSWER_OPAQUE : SJ_ANSWER_WHOLE;
 }
 
-bool sj_answer_head(sj_answer *answer, int status, const sj_headers *headers) {
+void sj_answer_head(sj_answer *answer, int status, const sj_headers *headers) {
     answer->status = status;
     for (size_t i = 0; i < headers->count; i++) {
         sj_header header = sj_headers_at(headers, i);
-        if (!sj_headers_add(&answer->headers, header.name, header.value))
-            return false;
+        if (!sj_headers_add(&answer->headers, header.name, header.value)) {
+            answer->lost = answer->deaf = true;
+            return;
+        }
     }
     sj_slice length = sj_headers_get(headers, "Content-Length");
     if (length.n && !sj_headers_get(headers, "Transfer-Encoding").p) {
@@ -57,7 +59,6 @@ bool sj_answer_head(sj_answer *answer, int status, const sj_headers *headers) {
     answer->mode = mode_for(answer);
     if (answer->mode == SJ_ANSWER_STREAM)
         sj_sse_init(&answer->sse, answer->context.inspect_max);
-    return true;
 }
 
 bool sj_answer_is_inspected(const sj_answer *answer) { return answer->mode == SJ_ANSWER_STREAM || answer->mode == SJ_ANSWER_WHOLE; }
@@ -71,7 +72,7 @@ static void keep(sj_answer *answer, sj_slice bytes, const sj_answer_listener *li
         return;
     }
     if (!sj_buffer_add(&answer->held, bytes)) {
-        answer->deaf = true; // more than the slack in one piece: cannot happen with 16 KiB reads
+        answer->lost = answer->deaf = true; // no memory, or more than the slack
         return;
     }
     if (answer->held.n > answer->context.inspect_max && !answer->overflowed) {
@@ -180,7 +181,11 @@ static void inspect_whole(sj_answer *answer, sj_attempt_facts *facts) {
         readable = sj_inflate(coding, body, &plain);
         body = sj_buffer_slice(&plain);
     }
-    if (readable && answer->status >= 400)
+    bool damaged = !readable && coding != SJ_CODING_OTHER && plain.n < INFLATED_MAX / 2; // else it is only too large to look into
+    if (damaged && answer->status < 300) {
+        facts->inspected = true;
+        facts->finding = SJ_FINDING_NOT_JSON;
+    } else if (readable && answer->status >= 400)
         sj_completion_error_of(&answer->completion, body);
     else if (readable && answer->status < 300) {
         facts->inspected = true;

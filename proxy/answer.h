@@ -32,6 +32,7 @@ typedef struct sj_answer {
     bool overflowed;        // outgrew inspect_max while held
     bool deaf;              // nothing more of it is wanted
     bool unterminated;      // its last event came without a blank line
+    bool lost;              // something of it could not be kept: it cannot be delivered any more
     sj_sse sse;
     sj_completion completion;
     int dropped_events;
@@ -40,8 +41,8 @@ typedef struct sj_answer {
 
 void sj_answer_init(sj_answer *answer, const sj_answer_context *context);
 void sj_answer_free(sj_answer *answer);
-// False: out of memory, or the head is beyond all bounds.
-__attribute__((warn_unused_result)) bool sj_answer_head(sj_answer *answer, int status, const sj_headers *headers);
+// A head beyond all bounds leaves the answer lost.
+void sj_answer_head(sj_answer *answer, int status, const sj_headers *headers);
 // Whether the journey will be told more than "bytes came".
 bool sj_answer_is_inspected(const sj_answer *answer);
 

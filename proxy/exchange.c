@@ -31,7 +31,8 @@ static bool take_slot(sj_worker *worker, sj_exchange *e) {
     worker->free_slot = (uint32_t)((slot + 1) % worker->slot_count);
     worker->slots[slot] = e;
     worker->exchange_count++;
-    e->id = (++worker->serial << SLOT_BITS) | slot;
+    // Unique in the process: slots and queues are shared by all workers.
+    e->id = (++worker->serial << (SLOT_BITS + WORKER_BITS)) | ((uint64_t)worker->index << SLOT_BITS) | slot;
     return true;
 }
 
@@ -312,17 +313,30 @@ static void on_error_event(void *owner, const char *code, const char *message) {
     take_steps(l->exchange, &steps);
 }
 
+void exchange_hold_back(leg *l) {
+    if (l->held_back || !l->transfer)
+        return;
+    l->held_back = true;
+    sj_attempt_hold(l->transfer);
+    sj_journey_attempt_held(l->exchange->journey, l->attempt, true, exchange_now(l->exchange));
+}
+
+void exchange_let_flow(leg *l) {
+    if (!l->held_back || !l->transfer)
+        return;
+    l->held_back = false;
+    sj_journey_attempt_held(l->exchange->journey, l->attempt, false, exchange_now(l->exchange));
+    sj_attempt_resume(l->transfer);
+}
+
 static void on_client_bytes(void *owner, sj_slice bytes) {
     leg *l = owner;
     sj_exchange *e = l->exchange;
     if (!e->call)
         return;
     e->bytes_out += bytes.n;
-    if (sj_call_write(e->call, bytes) > SJ_FRONT_HIGH_WATER && !l->held_back && l->transfer) {
-        l->held_back = true;
-        sj_attempt_hold(l->transfer);
-        sj_journey_attempt_held(e->journey, l->attempt, true, exchange_now(e));
-    }
+    if (sj_call_write(e->call, bytes) > SJ_FRONT_HIGH_WATER)
+        exchange_hold_back(l);
 }
 
 static const sj_answer_listener listener = {.on_says = on_says, .on_error = on_error_event, .on_bytes = on_client_bytes};
@@ -330,8 +344,7 @@ static const sj_answer_listener listener = {.on_says = on_says, .on_error = on_e
 static void on_attempt_head(void *owner, int status, const sj_headers *headers) {
     leg *l = owner;
     sj_exchange *e = l->exchange;
-    if (!sj_answer_head(&l->answer, status, headers))
-        l->answer.deaf = true;
+    sj_answer_head(&l->answer, status, headers);
     struct timespec wall;
     clock_gettime(CLOCK_REALTIME, &wall);
     int64_t wall_ms = (int64_t)wall.tv_sec * 1000 + wall.tv_nsec / 1000000;
@@ -341,13 +354,34 @@ static void on_attempt_head(void *owner, int status, const sj_headers *headers) 
     take_steps(e, &steps);
 }
 
+static bool commit_is_due(const sj_exchange *e) {
+    for (int i = 0; i < e->todo_count; i++)
+        if (e->todo[i].kind == SJ_STEP_COMMIT)
+            return true;
+    return false;
+}
+
+static void give_up_lost(leg *l) {
+    sj_exchange *e = l->exchange;
+    sj_attempt_over over = {.facts = {.end = SJ_END_LOCAL, .status = l->answer.status, .error_code = "", .error_message = ""}, .sent = true};
+    sj_attempt_cancel(&l->transfer);
+    sj_steps steps;
+    sj_journey_attempt_ended(e->journey, l->attempt, &over, exchange_now(e), &steps);
+    take_steps(e, &steps);
+}
+
 static void on_attempt_data(void *owner, sj_slice bytes) {
     leg *l = owner;
+    if (l->answer.lost && l->transfer)
+        give_up_lost(l);
     if (l->answer.deaf)
         return;
     sj_answer_feed(&l->answer, bytes, &listener, l);
     // One note of life for the whole read; what it said has been told.
     on_says(l, 0);
+    // One turn of curl can bring more than a megabyte, and the commit waits for the turn's end.
+    if (commit_is_due(l->exchange) && l->answer.held.n > SJ_FRONT_HIGH_WATER)
+        exchange_hold_back(l);
 }
 
 static void on_attempt_end(void *owner, const sj_attempt_end *end, const sj_headers *trailers) {
@@ -468,14 +502,8 @@ static void on_request_end(void *owner) {
 
 static void on_writable(void *owner) {
     sj_exchange *e = owner;
-    for (int i = 0; i < LEGS_MAX; i++) {
-        leg *l = &e->legs[i];
-        if (!l->held_back || !l->transfer)
-            continue;
-        l->held_back = false;
-        sj_journey_attempt_held(e->journey, l->attempt, false, exchange_now(e));
-        sj_attempt_resume(l->transfer);
-    }
+    for (int i = 0; i < LEGS_MAX; i++)
+        exchange_let_flow(&e->legs[i]);
     arm_timer(e);
 }
 

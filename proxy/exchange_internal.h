@@ -5,7 +5,7 @@
 #include "answer.h"
 #include "exchange.h"
 
-enum { EXCHANGE_MAGIC = 0x53457863, EXCHANGE_MAX_HOPS = 16, LEGS_MAX = 2, TODO_MAX = 16, SLOT_BITS = 20 };
+enum { EXCHANGE_MAGIC = 0x53457863, EXCHANGE_MAX_HOPS = 16, LEGS_MAX = 2, TODO_MAX = 16, SLOT_BITS = 20, WORKER_BITS = 12 };
 
 // An attempt under way: the transfer and the answer being read.
 typedef struct leg {
@@ -76,6 +76,10 @@ struct sj_exchange {
 
 static inline const sj_config *exchange_config(const sj_exchange *e) { return sj_setup_config(e->setup); }
 static inline int64_t exchange_now(const sj_exchange *e) { return sj_worker_now_ms(e->worker); }
+
+// exchange.c
+void exchange_hold_back(leg *l); // the client is slower than the upstream
+void exchange_let_flow(leg *l);  // only at the loop's top level
 
 // exchange_plan.c
 typedef struct plan_fault {

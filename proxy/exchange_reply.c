@@ -95,7 +95,10 @@ void exchange_commit(sj_exchange *e, leg *l) {
         sj_call_begin(e->call, answer->status, &out, length);
         answer->committed = true;
         e->bytes_out += answer->held.n;
-        (void)sj_call_write(e->call, sj_buffer_slice(&answer->held));
+        if (sj_call_write(e->call, sj_buffer_slice(&answer->held)) > SJ_FRONT_HIGH_WATER)
+            exchange_hold_back(l);
+        else
+            exchange_let_flow(l);
         sj_buffer_free(&answer->held);
     } else
         sj_call_cut(e->call);
