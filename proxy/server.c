@@ -1,5 +1,6 @@
 #include "server.h"
 
+#include "body.h"
 #include "house.h"
 #include "listener.h"
 #include "upstream.h"
@@ -129,6 +130,7 @@ sj_server *sj_server_start(sj_config *config, sj_buffer *error) {
     server->admin_fd = server->news[0] = server->news[1] = -1;
     server->first_config = sj_config_ref(config);
     server->seed = random_seed(config);
+    sj_body_set_total_max(config->body_memory_bytes);
     server->registry = sj_registry_new(config->workers);
     server->workers = calloc((size_t)config->workers, sizeof *server->workers);
     bool ok = server->registry && server->workers && pipe2(server->news, O_CLOEXEC) == 0 && open_listeners(server, error) &&
@@ -162,6 +164,7 @@ void sj_server_reload(sj_server *server, sj_config *config) {
     if (setup) {
         sj_setup_unref(&server->setup);
         server->setup = setup;
+        sj_body_set_total_max(config->body_memory_bytes);
         reserve_labels(server);
         for (int i = 0; i < server->worker_count; i++)
             sj_worker_post_setup(server->workers[i], setup);
