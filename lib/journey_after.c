@@ -156,12 +156,24 @@ static bool is_retriable(const sj_journey *j, const sj_verdict *v, bool next_ava
     return v->retry_here && may_repeat(j, v) && j->hops[j->hop].counted < limit;
 }
 
+// The breaker has opened, perhaps for this very failure: a sleep here would be for nothing.
+static bool is_shut(const sj_journey *j, int64_t now) {
+    const sj_hop *h = journey_hop(j, j->hop);
+    int64_t at;
+    sj_admit answer = sj_target_would_admit(h->target, h->credential, now, &at);
+    return answer == SJ_ADMIT_BREAKER_OPEN || answer == SJ_ADMIT_GLOBAL_OPEN;
+}
+
 // Every stop is tested before the sleep (BEHAVIOUR 4 and 5). False: no other attempt here; *why, when it is not the attempt's own reason.
 static bool retry_here(sj_journey *j, const ended *e, const char **why, int64_t now, sj_steps *out) {
     const sj_verdict *v = &e->verdict;
     bool next_available = v->next_target && journey_has_available_next(j, now);
     if (!is_retriable(j, v, next_available))
         return false;
+    if (next_available && is_shut(j, now)) {
+        *why = "breaker_open";
+        return false;
+    }
     int64_t left_ms = j->plan.deadline_ms - now;
     pause p = e->hint.source != SJ_HINT_NONE ? pause_as_told(j, e, next_available, left_ms)
                                              : pause_by_formula(j, e, left_ms);
