@@ -13,11 +13,12 @@ static sj_attempt *running_attempt(const sj_carrier *carrier) {
 // curl re-sends a request by itself when a reused connection dies without an answer. Whether to is not its decision: the second time it is
 // about to send, it is stopped.
 int sj_answer_on_request(void *user, char *to, char *from, int to_port, int from_port) {
-    (void)to, (void)from, (void)to_port, (void)from_port;
+    (void)to, (void)from, (void)to_port;
     sj_carrier *carrier = user;
     sj_attempt *attempt = running_attempt(carrier);
     if (!attempt || ++attempt->requests > 1)
         return CURL_PREREQFUNC_ABORT;
+    attempt->local_port = from_port;
     if (attempt->opened)
         carrier->upstream->stats.connections_opened++;
     else

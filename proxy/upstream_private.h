@@ -43,6 +43,7 @@ struct sj_attempt {
     bool opened; // curl opened a socket for it
     bool broken_off; // refused after the head: by its trailers
     int requests; // how often curl was about to send; the second time is refused
+    int local_port; // of the connection it was sent on
     int status;
     uint64_t head_bytes; // of all blocks and trailers
     uint64_t body_bytes;

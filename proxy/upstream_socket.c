@@ -7,6 +7,7 @@
 
 #include <assert.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -49,6 +50,26 @@ static void drop(sj_upstream *upstream, sj_upstream_watcher *watcher) {
     uv_close((uv_handle_t *)&watcher->poll, on_watcher_closed);
 }
 
+static int local_port(int fd) {
+    struct sockaddr_storage address = {0};
+    socklen_t length = sizeof address;
+    if (getsockname(fd, (struct sockaddr *)&address, &length) != 0)
+        return -1;
+    if (address.ss_family == AF_INET6)
+        return ntohs(((const struct sockaddr_in6 *)(const void *)&address)->sin6_port);
+    return ntohs(((const struct sockaddr_in *)(const void *)&address)->sin_port);
+}
+
+// A transfer that was paused in the very turn it began, on a connection of the pool: curl never asked us to watch its socket, so the watcher still
+// takes it for idle.
+static bool is_paused_transfer(const sj_upstream *upstream, int fd) {
+    int port = local_port(fd);
+    for (const sj_attempt *attempt = upstream->running; attempt; attempt = attempt->next)
+        if (attempt->pause >= SJ_PAUSE_DONE && attempt->local_port == port)
+            return true;
+    return false;
+}
+
 static void on_poll(uv_poll_t *poll, int status, int events);
 
 static void watch(sj_upstream_watcher *watcher) {
@@ -74,6 +95,8 @@ static void on_poll(uv_poll_t *poll, int status, int events) {
     int fd = watcher->fd;
     assert(upstream->magic == SJ_UPSTREAM_MAGIC);
     if (watcher->wanted == 0) {
+        if (watcher->idle && is_paused_transfer(upstream, fd))
+            watcher->idle = false;
         if (watcher->idle)
             retire(watcher);
         else
