@@ -45,6 +45,7 @@ bool sj_journey_is_over(const sj_journey *j) {
 
 static void commit(sj_journey *j, attempt_state *a, int64_t now, sj_steps *out) {
     assert(j->state == STATE_ATTEMPTING); // invariant 2
+    journey_drop_others(j, a, now, out);
     if (a->status < 400 && a->said != SAID_ERROR)
         journey_content(j, a, now, out);
     j->hop = a->hop;
@@ -94,7 +95,7 @@ static void ended_after_commit(sj_journey *j, attempt_state *a, const sj_attempt
 void sj_journey_admitted(sj_journey *j, int64_t now, sj_steps *out) {
     clear(out);
     assert(j->state == STATE_NEW);
-    journey_choose(j, 0, NULL, now, out);
+    journey_begin(j, now, out);
 }
 
 void sj_journey_attempt_head(sj_journey *j, int attempt, int status, const sj_retry_hint *hint,
@@ -225,6 +226,12 @@ static int64_t attempt_due(const sj_journey *j, const attempt_state *a) {
     return a->permit.probe_until_ms > 0 ? journey_sooner(due, a->permit.probe_until_ms) : due;
 }
 
+// Or when it gets company.
+static int64_t attempt_ring(const sj_journey *j, const attempt_state *a) {
+    int64_t due = attempt_due(j, a);
+    return j->state == STATE_ATTEMPTING ? journey_sooner(due, a->race_ms) : due;
+}
+
 int64_t sj_journey_due_ms(const sj_journey *j) {
     if (j->state == STATE_OVER || j->state == STATE_NEW)
         return INT64_MAX;
@@ -233,7 +240,7 @@ int64_t sj_journey_due_ms(const sj_journey *j) {
         due = journey_sooner(due, j->wait_until_ms);
     for (int i = 0; i < MAX_RUNNING; i++)
         if (j->running[i].id)
-            due = journey_sooner(due, attempt_due(j, &j->running[i]));
+            due = journey_sooner(due, attempt_ring(j, &j->running[i]));
     return due;
 }
 
@@ -294,6 +301,11 @@ void sj_journey_timer(sj_journey *j, int64_t now, sj_steps *out) {
     for (int i = 0; i < MAX_RUNNING; i++)
         if (j->running[i].id && now >= attempt_due(j, &j->running[i])) {
             attempt_timed_out(j, &j->running[i], now, out);
+            return;
+        }
+    for (int i = 0; i < MAX_RUNNING; i++)
+        if (j->running[i].id && j->state == STATE_ATTEMPTING && now >= j->running[i].race_ms) {
+            journey_race(j, &j->running[i], now, out);
             return;
         }
 }

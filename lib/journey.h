@@ -11,6 +11,7 @@
 
 #include "backoff.h"
 #include "refusal.h"
+#include "sticky.h"
 #include "target.h"
 #include "verdict.h"
 
@@ -34,6 +35,11 @@ typedef struct sj_hop {
     int64_t context_tokens;       // declared context of its model, 0 unknown
     bool rewrites_model;          // names a model: needs a body that can be spliced
     bool same_upstream;           // as the first hop (bodies bound to an upstream may go there)
+    // A race (BEHAVIOUR 10): started when this target has been silent for so long, at the next target of the same model, or of any when
+    // race_other_model. 0: none.
+    int64_t race_after_ms;
+    bool race_other_model;
+    uint64_t model; // hash of the model it is asked for
 } sj_hop;
 
 typedef enum sj_repeat {
@@ -55,6 +61,7 @@ typedef struct sj_plan {
     int64_t deadline_ms;  // absolute; bounds the time to commit
     int64_t stream_max_ms;// after commit; 0 off
     int64_t fallback_gate_ms;
+    sj_sticky *sticky; // of the route; NULL none. Borrowed
     uint64_t seed;        // of this exchange's jitter
 } sj_plan;
 
@@ -90,6 +97,7 @@ typedef enum sj_note_kind {
     SJ_NOTE_BREAKER,  // hop, change, global
     SJ_NOTE_BUDGET_REFUSED,
     SJ_NOTE_FALLBACK, // to hop, reason
+    SJ_NOTE_RACE, // another target is asked beside the silent one: hop, ms of silence
     SJ_NOTE_QUEUED,
     SJ_NOTE_ALERT,    // credential or TLS trouble: worth a warning
     SJ_NOTE_GRANT,    // a slot was handed to another exchange: post `wake`; never left out

@@ -62,7 +62,7 @@ void journey_give_up(sj_journey *j, int64_t now, sj_steps *out) {
 }
 
 static void save_answer(sj_journey *j, const ended *e, sj_steps *out) {
-    if (!e->real_answer || (j->saved && j->saved_hop != j->hop))
+    if (!e->real_answer || (j->saved && j->saved_hop < j->hop))
         return;
     j->saved = true;
     j->saved_hop = j->hop;
@@ -305,13 +305,21 @@ void journey_ended_before_commit(sj_journey *j, attempt_state *a, const sj_attem
     j->hop = a->hop;
     journey_note_attempt(j, a, v, over->sent, now, out);
     way w = way_on(j, v);
-    if (w == WAY_TRY_AGAIN || w == WAY_NEXT_TARGET)
+    if (w == WAY_TRY_AGAIN || w == WAY_NEXT_TARGET || (v->class != SJ_CLASS_SUCCESS && journey_is_racing(j)))
         save_answer(j, &e, out);
     if (transferring) // what is to be kept has been kept
         journey_step(out, SJ_STEP_CANCEL)->attempt = a->id;
     set_gate(j, a, v, now, out);
     if (!a->content && v->class == SJ_CLASS_SUCCESS)
         journey_content(j, a, now, out);
+    size_t hop = a->hop;
     journey_settle(j, a, v->breaker, v->own_side && over->own_side, !over->sent, now, out);
+    if (v->class == SJ_CLASS_SUCCESS)
+        journey_drop_others(j, NULL, now, out);
+    else if (journey_others_run(j)) { // an error never beats a target that may still answer
+        j->hops[hop].exhausted = true;
+        return;
+    }
+    j->hop = hop;
     go(j, &e, w, now, out);
 }

@@ -125,6 +125,19 @@ void journey_release_slot(sj_journey *j, size_t hop, sj_steps *out) {
     note_wake(out, hop, &wake);
 }
 
+static void tell_sticky(const sj_journey *j, size_t hop, sj_effect effect, int64_t now) {
+    if (!j->plan.sticky || hop == 0)
+        return;
+    if (effect == SJ_EFFECT_FAILURE)
+        sj_sticky_failed(j->plan.sticky, hop);
+    if (effect != SJ_EFFECT_SUCCESS)
+        return;
+    sj_breaker_state strong = sj_target_state(target_of(j, 0));
+    bool shut =
+        strong == SJ_BREAKER_OPEN || strong == SJ_BREAKER_HALF_OPEN || strong == SJ_BREAKER_FORCED_OPEN;
+    sj_sticky_answered(j->plan.sticky, hop, shut, now);
+}
+
 void journey_settle(sj_journey *j, attempt_state *a, sj_effect effect, bool own_side, bool refund,
                     int64_t now, sj_steps *out) {
     static const sj_breaker_outcome outcomes[] = {
@@ -149,10 +162,11 @@ void journey_settle(sj_journey *j, attempt_state *a, sj_effect effect, bool own_
         sj_target_refund(target, &a->charge);
     size_t hop = a->hop;
     *a = (attempt_state){0};
+    tell_sticky(j, hop, effect, now);
     journey_release_slot(j, hop, out);
 }
 
-static void drop_attempt(sj_journey *j, attempt_state *a, const char *word, int64_t now, sj_steps *out) {
+void journey_drop_attempt(sj_journey *j, attempt_state *a, const char *word, int64_t now, sj_steps *out) {
     note_ended(j, a, word, SJ_CLASS_NONE, now, out);
     j->attempts_sent++;
     journey_step(out, SJ_STEP_CANCEL)->attempt = a->id;
@@ -175,10 +189,14 @@ void journey_end_queue(sj_journey *j, int64_t now) {
     trail_add(j, TRAIL_QUEUE, j->hop, waited);
 }
 
-void journey_leave_queue(sj_journey *j, int64_t now, sj_steps *out) {
+void journey_forget_slot(sj_journey *j, size_t hop, sj_steps *out) {
     sj_wake wake = {0};
-    sj_admission_leave(sj_target_admission(target_of(j, j->hop)), j->plan.waiter.exchange_id, &wake);
-    note_wake(out, j->hop, &wake);
+    sj_admission_leave(sj_target_admission(target_of(j, hop)), j->plan.waiter.exchange_id, &wake);
+    note_wake(out, hop, &wake);
+}
+
+void journey_leave_queue(sj_journey *j, int64_t now, sj_steps *out) {
+    journey_forget_slot(j, j->hop, out);
     journey_end_queue(j, now);
 }
 
@@ -196,5 +214,5 @@ void journey_drop_everything(sj_journey *j, const char *word, int64_t now, sj_st
     journey_forget_next(j);
     for (int i = 0; i < MAX_RUNNING; i++)
         if (j->running[i].id)
-            drop_attempt(j, &j->running[i], word, now, out);
+            journey_drop_attempt(j, &j->running[i], word, now, out);
 }

@@ -11,7 +11,7 @@ bool journey_moves(const sj_journey *j) {
     return j->plan.repeat == SJ_REPEAT_FREELY;
 }
 
-static bool is_candidate(const sj_journey *j, size_t hop) {
+bool journey_is_candidate(const sj_journey *j, size_t hop) {
     const sj_hop *h = journey_hop(j, hop);
     if (j->hops[hop].exhausted)
         return false;
@@ -22,7 +22,7 @@ static bool is_candidate(const sj_journey *j, size_t hop) {
 }
 
 static size_t next_candidate(const sj_journey *j, size_t from, size_t end) {
-    while (from < end && !is_candidate(j, from))
+    while (from < end && !journey_is_candidate(j, from))
         from++;
     return from;
 }
@@ -35,7 +35,8 @@ bool journey_has_available_next(const sj_journey *j, int64_t now) {
     for (size_t hop = j->hop + 1; hop < j->plan.hop_count; hop++) {
         const sj_hop *h = journey_hop(j, hop);
         int64_t at;
-        if (is_candidate(j, hop) && sj_target_would_admit(h->target, h->credential, now, &at) == SJ_ADMIT_YES)
+        if (journey_is_candidate(j, hop) &&
+            sj_target_would_admit(h->target, h->credential, now, &at) == SJ_ADMIT_YES)
             return true;
     }
     return false;
@@ -44,7 +45,7 @@ bool journey_has_available_next(const sj_journey *j, int64_t now) {
 size_t journey_next_for_longer(const sj_journey *j) {
     int64_t here = journey_hop(j, j->hop)->context_tokens;
     for (size_t hop = j->hop + 1; hop < j->plan.hop_count; hop++)
-        if (is_candidate(j, hop) && journey_hop(j, hop)->context_tokens > here)
+        if (journey_is_candidate(j, hop) && journey_hop(j, hop)->context_tokens > here)
             return hop;
     return j->hop + 1;
 }
@@ -59,7 +60,7 @@ static attempt_state *free_place(sj_journey *j) {
     return NULL;
 }
 
-static void start(sj_journey *j, size_t hop, const sj_permit *permit, int64_t now, sj_steps *out) {
+void journey_start(sj_journey *j, size_t hop, const sj_permit *permit, int64_t now, sj_steps *out) {
     assert(now < j->plan.deadline_ms); // invariant 3
     attempt_state *a = free_place(j);
     *a = (attempt_state){
@@ -70,6 +71,7 @@ static void start(sj_journey *j, size_t hop, const sj_permit *permit, int64_t no
         .started_ms = now,
         .active_ms = now,
         .head_ms = -1,
+        .race_ms = journey_race_due(j, hop, now),
     };
     hop_state *state = &j->hops[hop];
     state->counted += !j->next_is_free;
@@ -92,7 +94,7 @@ static sj_admit start_with_slot(sj_journey *j, size_t hop, int64_t *retry_at, in
     sj_permit permit;
     sj_admit answer = journey_admit(j, hop, &permit, retry_at, now, out);
     if (answer == SJ_ADMIT_YES)
-        start(j, hop, &permit, now, out);
+        journey_start(j, hop, &permit, now, out);
     else
         journey_release_slot(j, hop, out);
     return answer;
@@ -251,7 +253,12 @@ void journey_choose(sj_journey *j, size_t first, const char *why, int64_t now, s
     j->earliest_ms = INT64_MAX;
     if (now < j->plan.deadline_ms)
         for (size_t hop = first; hop < j->plan.hop_count; hop++)
-            if (is_candidate(j, hop) && offer(j, hop, &seen, now, out))
+            if (journey_is_candidate(j, hop) && offer(j, hop, &seen, now, out))
+                return;
+    // Those before, when a fallback was stayed with or they were shut as we passed.
+    if (now < j->plan.deadline_ms)
+        for (size_t hop = 0; hop < first; hop++)
+            if (journey_is_candidate(j, hop) && offer(j, hop, &seen, now, out))
                 return;
     if (seen.earliest_ms < j->plan.deadline_ms) {
         int64_t until = seen.earliest_ms > now ? seen.earliest_ms : now + 1;
@@ -278,4 +285,22 @@ void journey_advance(sj_journey *j, size_t next, const char *why, int64_t now, s
         journey_choose(j, to, why, now, out);
     else
         journey_give_up(j, now, out);
+}
+
+// A fallback that is stayed with is asked first, unless the strong target wants a probe: that one is a live request which goes on down the chain
+// if it fails.
+void journey_begin(sj_journey *j, int64_t now, sj_steps *out) {
+    const sj_hop *strong = journey_hop(j, 0);
+    size_t first = 0;
+    if (j->plan.sticky && journey_moves(j) && sj_sticky_holds(j->plan.sticky)) {
+        sj_breaker_state state = sj_target_state(strong->target);
+        bool closed = state == SJ_BREAKER_CLOSED || state == SJ_BREAKER_DISABLED;
+        first = sj_sticky_first(j->plan.sticky, closed, now);
+        int64_t at;
+        if (!closed && sj_target_would_admit(strong->target, strong->credential, now, &at) == SJ_ADMIT_YES)
+            first = 0;
+        if (first >= j->plan.hop_count || !journey_is_candidate(j, first))
+            first = 0;
+    }
+    journey_choose(j, first, first ? "sticky" : NULL, now, out);
 }

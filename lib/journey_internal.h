@@ -1,6 +1,6 @@
 // Shared by the files of the journey and included by nobody else:
 // journey.c (events and time), journey_choose.c (which target next, and when), journey_after.c (what follows an attempt's end),
-// journey_books.c (what is told, and what is taken and given back), journey_text.c (what people read).
+// journey_books.c (what is told, and what is taken and given back), journey_race.c (two targets at once), journey_text.c (what people read).
 #ifndef SJ_JOURNEY_INTERNAL_H
 #define SJ_JOURNEY_INTERNAL_H
 
@@ -41,6 +41,7 @@ typedef struct attempt_state {
     sj_permit permit;
     sj_charge charge;
     int64_t started_ms, head_ms, active_ms, first_content_ms, committed_ms;
+    int64_t race_ms; // when another target is asked beside it; INT64_MAX never
     said said;
     sj_verdict error; // on the error event that is shown as it is: SAID_ERROR
 } attempt_state;
@@ -115,6 +116,8 @@ attempt_state *journey_running(sj_journey *j, int id);
 sj_admit journey_admit(sj_journey *j, size_t hop, sj_permit *permit, int64_t *retry_at, int64_t now,
                        sj_steps *out);
 void journey_release_slot(sj_journey *j, size_t hop, sj_steps *out);
+// Out of the queue at hop again, with the slot if it has been granted meanwhile.
+void journey_forget_slot(sj_journey *j, size_t hop, sj_steps *out);
 // First content as far as everything shared is concerned.
 void journey_content(sj_journey *j, attempt_state *a, int64_t now, sj_steps *out);
 // The attempt's end as far as everything shared is concerned; its place is free afterwards.
@@ -127,6 +130,7 @@ void journey_leave_queue(sj_journey *j, int64_t now, sj_steps *out);
 // What is set aside for the attempt to come is given back.
 void journey_forget_next(sj_journey *j);
 // Whatever it is doing, it stops for a reason of our own: nothing is held afterwards, and nothing learnt.
+void journey_drop_attempt(sj_journey *j, attempt_state *a, const char *word, int64_t now, sj_steps *out);
 void journey_drop_everything(sj_journey *j, const char *word, int64_t now, sj_steps *out);
 
 // ---- journey_choose.c -----------------------------------------------------------------------------------
@@ -139,12 +143,29 @@ void journey_wait_until(sj_journey *j, size_t hop, int64_t until_ms, wait_reason
 // Tries the candidates from `first` on; nothing available: waits for the earliest reopening, or gives up. why: for what the hop before was
 // left, NULL if none was.
 void journey_choose(sj_journey *j, size_t first, const char *why, int64_t now, sj_steps *out);
+// The first look at the chain.
+void journey_begin(sj_journey *j, int64_t now, sj_steps *out);
 // The present hop is done with: on to `next`, or the end.
 void journey_advance(sj_journey *j, size_t next, const char *why, int64_t now, sj_steps *out);
 // The next one that takes a longer text, or simply the next.
 size_t journey_next_for_longer(const sj_journey *j);
 // A slot has been granted at j->hop.
 void journey_use_grant(sj_journey *j, int64_t now, sj_steps *out);
+
+// A permitted attempt with a slot begins; what is set aside for it becomes its own.
+void journey_start(sj_journey *j, size_t hop, const sj_permit *permit, int64_t now, sj_steps *out);
+bool journey_is_candidate(const sj_journey *j, size_t hop);
+
+// ---- journey_race.c -------------------------------------------------------------------------------------
+
+// When an attempt that begins now should get company; INT64_MAX never.
+int64_t journey_race_due(const sj_journey *j, size_t hop, int64_t now);
+// The attempt has been silent for long: asks another target beside it, if one is free and paid for.
+void journey_race(sj_journey *j, attempt_state *silent, int64_t now, sj_steps *out);
+bool journey_is_racing(const sj_journey *j); // two attempts are under way
+bool journey_others_run(const sj_journey *j); // at least one is
+// The others have lost: their transfers are cancelled and nothing is learnt from them.
+void journey_drop_others(sj_journey *j, const attempt_state *winner, int64_t now, sj_steps *out);
 
 // ---- journey_after.c ------------------------------------------------------------------------------------
 

@@ -29,9 +29,13 @@ void sj_keys_free(sj_keys **slot) {
     free(keys);
 }
 
-size_t sj_keys_count(const sj_keys *keys) { return keys->count; }
+size_t sj_keys_count(const sj_keys *keys) {
+    return keys->count;
+}
 
-static bool is_fit(const sj_keys *keys, size_t key, int64_t now_ms) { return keys->rests_until_ms[key] <= now_ms; }
+static bool is_fit(const sj_keys *keys, size_t key, int64_t now_ms) {
+    return keys->rests_until_ms[key] <= now_ms;
+}
 
 // The next fit one from `from` on; none: the one that is back first.
 static size_t next_fit(const sj_keys *keys, size_t from, int64_t now_ms) {

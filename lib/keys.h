@@ -12,12 +12,12 @@ typedef struct sj_keys sj_keys;
 enum { SJ_KEYS_MAX = 64, SJ_KEYS_REST_MS = 300 * 1000, SJ_KEYS_PAUSE_MS = 60 * 1000 };
 
 typedef enum sj_key_trouble {
-    SJ_KEY_DEAD,      // 401, 403: rests long
+    SJ_KEY_DEAD, // 401, 403: rests long
     SJ_KEY_EXHAUSTED, // quota, 429: rests for what the upstream said, else SJ_KEYS_PAUSE_MS
 } sj_key_trouble;
 
 sj_keys *sj_keys_new(size_t count); // 1 .. SJ_KEYS_MAX; NULL: out of memory
-void sj_keys_free(sj_keys **keys);  // NULL-safe
+void sj_keys_free(sj_keys **keys); // NULL-safe
 size_t sj_keys_count(const sj_keys *keys);
 // The key to use: the present one unless it rests, then the next that does not; when all rest, the one that is back first.
 size_t sj_keys_pick(sj_keys *keys, int64_t now_ms);

@@ -31,7 +31,9 @@ void sj_sticky_free(sj_sticky **slot) {
     free(sticky);
 }
 
-static size_t held(const sj_sticky *sticky) { return atomic_load_explicit(&sticky->hop, memory_order_relaxed); }
+static size_t held(const sj_sticky *sticky) {
+    return atomic_load_explicit(&sticky->hop, memory_order_relaxed);
+}
 
 static void hold(sj_sticky *sticky, size_t hop, int64_t now_ms) {
     atomic_store_explicit(&sticky->hop, hop, memory_order_relaxed);
@@ -39,7 +41,9 @@ static void hold(sj_sticky *sticky, size_t hop, int64_t now_ms) {
     sticky->failures = 0;
 }
 
-bool sj_sticky_holds(sj_sticky *sticky) { return held(sticky) != 0; }
+bool sj_sticky_holds(sj_sticky *sticky) {
+    return held(sticky) != 0;
+}
 
 size_t sj_sticky_first(sj_sticky *sticky, bool strong_closed, int64_t now_ms) {
     if (held(sticky) == 0)

@@ -12,11 +12,11 @@ typedef struct sj_sticky sj_sticky;
 
 typedef struct sj_sticky_rules {
     int64_t min_ms; // 60 s
-    int failures;   // 3
+    int failures; // 3
 } sj_sticky_rules;
 
 sj_sticky *sj_sticky_new(const sj_sticky_rules *rules); // NULL: out of memory
-void sj_sticky_free(sj_sticky **sticky);                // NULL-safe
+void sj_sticky_free(sj_sticky **sticky); // NULL-safe
 // The hop that exchanges start at: 0, or the fallback that is stayed with. strong_closed: the first target would take ordinary traffic now.
 size_t sj_sticky_first(sj_sticky *sticky, bool strong_closed, int64_t now_ms);
 // Whether a fallback is being stayed with.

@@ -277,6 +277,13 @@ void sj_target_success(sj_target *target, sj_charge *charge) {
 
 // ---- for people -----------------------------------------------------------------------------------------
 
+sj_breaker_state sj_target_state(sj_target *target) {
+    lock(target);
+    sj_breaker_state state = target->breaker.state;
+    unlock(target);
+    return state;
+}
+
 sj_target_stats sj_target_read(sj_target *target, int64_t now_ms) {
     lock(target);
     const sj_breaker *breaker = &target->breaker;

@@ -85,6 +85,9 @@ void sj_target_success(sj_target *target, sj_charge *charge);
 
 // ---- for people -------------------------------------------------------------------------------------------------------------
 
+// Only the breaker's state: cheap.
+sj_breaker_state sj_target_state(sj_target *target);
+
 typedef struct sj_target_stats {
     sj_breaker_state state;
     int64_t open_until_ms;   // meaningful while open

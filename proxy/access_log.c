@@ -209,6 +209,7 @@ static const struct {
     [SJ_NOTE_BREAKER] = {"breaker", SJ_LOG_WARN, NOTE_CHANGE},
     [SJ_NOTE_BUDGET_REFUSED] = {"budget_refused", SJ_LOG_WARN, NOTE_REASON},
     [SJ_NOTE_FALLBACK] = {"fallback", SJ_LOG_WARN, NOTE_REASON},
+    [SJ_NOTE_RACE] = {"race", SJ_LOG_WARN, NOTE_MS | NOTE_REASON},
     [SJ_NOTE_QUEUED] = {"queued", SJ_LOG_DEBUG, NOTE_REASON},
     [SJ_NOTE_ALERT] = {"alert", SJ_LOG_WARN, NOTE_STATUS | NOTE_CLASS | NOTE_REASON},
 };

@@ -309,7 +309,7 @@ static void on_error_event(void *owner, const char *code, const char *message) {
     sj_steps steps;
     sj_journey_attempt_error(l->exchange->journey, l->attempt, code, message, exchange_now(l->exchange), &steps);
     for (int i = 0; i < steps.count; i++)
-        l->answer.deaf |= steps.list[i].kind == SJ_STEP_CANCEL;
+        l->answer.deaf |= steps.list[i].kind == SJ_STEP_CANCEL && steps.list[i].attempt == l->attempt;
     take_steps(l->exchange, &steps);
 }
 

@@ -89,6 +89,9 @@ static bool add_hop(sj_exchange *e, const sj_hop_config *hop) {
         .max_open_wait_ms = upstream->rules.breaker.max_open_wait_ms,
         .context_tokens = context_tokens(upstream, model),
         .rewrites_model = rewrites,
+        .race_after_ms = !hop->race.enabled ? 0 : e->facts.stream ? hop->race.after_ms : hop->race.after_whole_ms,
+        .race_other_model = hop->race.other_model,
+        .model = sj_setup_hash(e->setup, model),
         .same_upstream = hop->upstream == e->hop_upstreams[0],
     };
     return true;
@@ -140,6 +143,7 @@ static bool make_journey(sj_exchange *e) {
         .deadline_ms = exchange_now(e) + deadline,
         .stream_max_ms = config->stream_max_ms,
         .fallback_gate_ms = config->fallback_gate_ms,
+        .sticky = e->hop_count > 1 ? sj_setup_sticky(e->setup, e->route) : NULL,
         .seed = sj_rng_next(&e->worker->rng),
     };
     e->journey = sj_journey_new(&plan);

@@ -255,6 +255,11 @@ static void note_fallback(sj_metrics *metrics, size_t target, const sj_note *not
         1);
 }
 
+static void note_race(sj_metrics *metrics, size_t target, const sj_note *note) {
+    (void)note;
+    add(metrics, SJ_METRIC_RACES, target, 0, 0, 1);
+}
+
 static void note_breaker(sj_metrics *metrics, size_t target, const sj_note *note) {
     const sj_breaker_change *change = &note->change;
     if (note->global)
@@ -287,7 +292,7 @@ void sj_metrics_note(sj_metrics *metrics, const char *target_label, const sj_not
         [SJ_NOTE_ATTEMPT] = note_attempt,       [SJ_NOTE_RETRY] = note_retry,
         [SJ_NOTE_HINT_GATE] = note_gate,        [SJ_NOTE_BREAKER] = note_breaker,
         [SJ_NOTE_BUDGET_REFUSED] = note_budget, [SJ_NOTE_FALLBACK] = note_fallback,
-        [SJ_NOTE_QUEUED] = note_queued,         [SJ_NOTE_ALERT] = note_alert,
+        [SJ_NOTE_RACE] = note_race,             [SJ_NOTE_QUEUED] = note_queued,         [SJ_NOTE_ALERT] = note_alert,
     };
     if ((size_t)note->kind < sizeof by_kind / sizeof by_kind[0] && by_kind[note->kind])
         by_kind[note->kind](metrics, sj_labels_index(metrics->registry->targets, target_label), note);

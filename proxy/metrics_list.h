@@ -42,6 +42,8 @@
       "retry_delay_seconds_total", "Delays decided before retries, by what set them.") \
     X(FALLBACKS, COUNTER, ONE, SHARD, TARGET, REASON, NONE, \
       "fallbacks_total", "Moves to this target from the one before it in its chain, by cause.") \
+    X(RACES, COUNTER, ONE, SHARD, TARGET, NONE, NONE, \
+      "races_total", "Times that this target was asked beside a silent one.") \
     X(BREAKER_CHANGES, COUNTER, ONE, SHARD, TARGET, FROM, TO, \
       "breaker_transitions_total", "Changes of a target's circuit breaker.") \
     X(GLOBAL_CHANGES, COUNTER, ONE, SHARD, FROM, TO, NONE, \

@@ -26,6 +26,7 @@ struct sj_setup {
     atomic_int *global_refs; // shared with the setups before and after
     upstream_state **upstreams;
     uint64_t *origin_hashes, *key_hashes;
+    sj_sticky **stickies; // by route
     char mock_origin[40];
     uint64_t seed;
 };
@@ -110,6 +111,20 @@ static bool take_global(sj_setup *setup, sj_setup *previous, int64_t now_ms) {
     return setup->global && setup->global_refs;
 }
 
+// A reload starts them anew: the chain may be another one.
+static bool make_stickies(sj_setup *setup) {
+    const sj_config *config = setup->config;
+    sj_sticky_rules rules = {.min_ms = config->sticky_min_ms, .failures = config->sticky_failures};
+    for (size_t i = 0; setup->stickies && i < config->route_count; i++)
+        if (!(setup->stickies[i] = sj_sticky_new(&rules)))
+            return false;
+    return setup->stickies != NULL;
+}
+
+sj_sticky *sj_setup_sticky(const sj_setup *setup, const sj_route_config *route) {
+    return setup->stickies[route - setup->config->routes];
+}
+
 sj_setup *sj_setup_new(sj_config *config, sj_setup *previous, int mock_port, uint64_t seed, int64_t now_ms) {
     size_t n = config->upstream_count;
     sj_setup *setup = calloc(1, sizeof *setup);
@@ -122,7 +137,8 @@ sj_setup *sj_setup_new(sj_config *config, sj_setup *previous, int mock_port, uin
     setup->upstreams = calloc(n, sizeof *setup->upstreams);
     setup->origin_hashes = calloc(n, sizeof *setup->origin_hashes);
     setup->key_hashes = calloc(n, sizeof *setup->key_hashes);
-    bool ok = setup->upstreams && setup->origin_hashes && setup->key_hashes && take_global(setup, previous, now_ms);
+    setup->stickies = calloc(config->route_count, sizeof *setup->stickies);
+    bool ok = setup->upstreams && setup->origin_hashes && setup->key_hashes && make_stickies(setup) && take_global(setup, previous, now_ms);
     for (size_t i = 0; ok && i < n; i++) {
         const sj_upstream_config *upstream = &config->upstreams[i];
         setup->upstreams[i] = take_over(previous, upstream);
@@ -154,6 +170,9 @@ void sj_setup_unref(sj_setup **slot) {
         free(setup->global_refs);
     }
     free(setup->upstreams);
+    for (size_t i = 0; setup->stickies && i < setup->config->route_count; i++)
+        sj_sticky_free(&setup->stickies[i]);
+    free(setup->stickies);
     free(setup->origin_hashes);
     free(setup->key_hashes);
     sj_config_unref(&setup->config);

@@ -131,6 +131,9 @@ static void bench_put_note(bench *b, const sj_note *n) {
     case SJ_NOTE_FALLBACK:
         bench_put(b, "; fallback %s %s", hop, n->reason);
         return;
+    case SJ_NOTE_RACE:
+        bench_put(b, "; race %s %" PRId64, hop, n->ms);
+        return;
     case SJ_NOTE_QUEUED:
         bench_put(b, "; queued %s", hop);
         return;
