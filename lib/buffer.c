@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static bool reserve(sj_buffer *buffer, size_t more) {
+bool sj_buffer_reserve(sj_buffer *buffer, size_t more) {
     if (more > buffer->max || buffer->n > buffer->max - more)
         return false;
     size_t need = buffer->n + more;
@@ -24,7 +24,7 @@ static bool reserve(sj_buffer *buffer, size_t more) {
 bool sj_buffer_append(sj_buffer *buffer, const void *bytes, size_t n) {
     if (n == 0)
         return true;
-    if (!reserve(buffer, n))
+    if (!sj_buffer_reserve(buffer, n))
         return false;
     memcpy(buffer->p + buffer->n, bytes, n);
     buffer->n += n;
@@ -43,7 +43,7 @@ bool sj_buffer_printf(sj_buffer *buffer, const char *format, ...) {
     int length = vsnprintf(NULL, 0, format, args);
     va_end(args);
     // vsnprintf writes a terminator, which is not counted as used.
-    bool ok = length >= 0 && reserve(buffer, (size_t)length + 1);
+    bool ok = length >= 0 && sj_buffer_reserve(buffer, (size_t)length + 1);
     if (ok) {
         (void)vsnprintf(buffer->p + buffer->n, (size_t)length + 1, format, again);
         buffer->n += (size_t)length;

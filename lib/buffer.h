@@ -14,6 +14,8 @@ typedef struct sj_buffer {
 
 static inline sj_buffer sj_buffer_with_max(size_t max_bytes) { return (sj_buffer){.max = max_bytes}; }
 
+// Room for n more bytes behind those used, so that they can be written in place and counted afterwards.
+__attribute__((warn_unused_result)) bool sj_buffer_reserve(sj_buffer *buffer, size_t n);
 __attribute__((warn_unused_result)) bool sj_buffer_append(sj_buffer *buffer, const void *bytes, size_t n);
 __attribute__((warn_unused_result)) bool sj_buffer_add(sj_buffer *buffer, sj_slice bytes);
 __attribute__((warn_unused_result)) bool sj_buffer_text(sj_buffer *buffer, const char *text);

@@ -2,6 +2,8 @@
 
 #include <stdlib.h>
 
+enum { FIRST_ARENA = 1024, FIRST_PLACES = 32 };
+
 void sj_headers_init(sj_headers *headers) {
     *headers = (sj_headers){.arena = sj_buffer_with_max(SJ_HEADERS_MAX_BYTES)};
 }
@@ -23,7 +25,7 @@ static bool reserve_place(sj_headers *headers) {
         return true;
     if (headers->cap >= SJ_HEADERS_MAX_COUNT)
         return false;
-    size_t cap = headers->cap ? headers->cap * 2 : 32;
+    size_t cap = headers->cap ? headers->cap * 2 : FIRST_PLACES;
     if (cap > SJ_HEADERS_MAX_COUNT)
         cap = SJ_HEADERS_MAX_COUNT;
     sj_header_place *places = realloc(headers->places, cap * sizeof *places);
@@ -34,15 +36,26 @@ static bool reserve_place(sj_headers *headers) {
     return true;
 }
 
+// The first piece is as large as most heads, so that it seldom has to grow.
+static bool reserve_bytes(sj_buffer *arena, size_t n) {
+    return sj_buffer_reserve(arena, arena->cap == 0 && n < FIRST_ARENA ? FIRST_ARENA : n);
+}
+
+static char *put_text(char *to, sj_slice text) {
+    if (text.n)
+        memcpy(to, text.p, text.n);
+    to[text.n] = '\0';
+    return to + text.n + 1;
+}
+
 bool sj_headers_add(sj_headers *headers, sj_slice name, sj_slice value) {
-    if (!reserve_place(headers))
+    if (!reserve_place(headers) || name.n > SJ_HEADERS_MAX_BYTES || value.n > SJ_HEADERS_MAX_BYTES ||
+        !reserve_bytes(&headers->arena, name.n + value.n + 2))
         return false;
     size_t start = headers->arena.n;
-    if (!sj_buffer_add(&headers->arena, name) || !sj_buffer_append(&headers->arena, "", 1) ||
-        !sj_buffer_add(&headers->arena, value) || !sj_buffer_append(&headers->arena, "", 1)) {
-        headers->arena.n = start;
-        return false;
-    }
+    char *end = put_text(headers->arena.p + start, name);
+    end = put_text(end, value);
+    headers->arena.n = (size_t)(end - headers->arena.p);
     headers->places[headers->count++] = (sj_header_place){
         .name = (uint32_t)start,
         .name_n = (uint32_t)name.n,
@@ -50,6 +63,12 @@ bool sj_headers_add(sj_headers *headers, sj_slice name, sj_slice value) {
         .value_n = (uint32_t)value.n,
     };
     return true;
+}
+
+void sj_headers_remove(sj_headers *headers, size_t index) {
+    headers->count--;
+    memmove(&headers->places[index], &headers->places[index + 1],
+            (headers->count - index) * sizeof *headers->places);
 }
 
 sj_header sj_headers_at(const sj_headers *headers, size_t index) {

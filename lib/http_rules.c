@@ -4,15 +4,19 @@ static bool is_digit(char c) {
     return c >= '0' && c <= '9';
 }
 
-// RFC 9110 5.6.2.
-static bool is_token_char(char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || is_digit(c) ||
-           (c && strchr("!#$%&'*+-.^_`|~", c));
-}
+// RFC 9110 5.6.2, a bit for each of the first 128 characters: it is asked for every character of every field name.
+#define BIT(c) (UINT64_C(1) << ((c) % 64))
+#define BITS(first, n) (((UINT64_C(1) << (n)) - 1) << ((first) % 64))
+static const uint64_t token_chars[2] = {
+    BIT('!') | BIT('#') | BIT('$') | BIT('%') | BIT('&') | BIT('\'') | BIT('*') | BIT('+') | BIT('-') |
+        BIT('.') | BITS('0', 10),
+    BITS('A', 26) | BIT('^') | BIT('_') | BIT('`') | BITS('a', 26) | BIT('|') | BIT('~'),
+};
 
-static bool is_token(sj_slice text) {
+bool sj_http_is_token(sj_slice text) {
     for (size_t i = 0; i < text.n; i++) {
-        if (!is_token_char(text.p[i]))
+        unsigned char c = (unsigned char)text.p[i];
+        if (c >= 128 || !(token_chars[c / 64] & BIT(c)))
             return false;
     }
     return text.n > 0;
@@ -49,9 +53,13 @@ static bool next_element(sj_slice *list, sj_slice *element) {
     return true;
 }
 
-static bool is_one_of(sj_slice name, const char *const *names) {
-    for (; *names; names++) {
-        if (sj_slice_equal_nocase(name, sj_slice_of(*names)))
+#define NAME(literal)                                                                                        \
+    { (literal), sizeof(literal) - 1 }
+#define COUNT(rows) (sizeof(rows) / sizeof *(rows))
+
+static bool is_one_of(sj_slice name, const sj_slice *names, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        if (sj_slice_equal_nocase(name, names[i]))
             return true;
     }
     return false;
@@ -75,7 +83,7 @@ static sj_http_fault not_built(const char *message) {
 }
 
 static sj_http_fault check_method(const request *r) {
-    if (!is_token(r->method))
+    if (!sj_http_is_token(r->method))
         return bad("The method of the request line is no HTTP token.");
     if (sj_slice_equal(r->method, SJ_SLICE("CONNECT")))
         return not_built("CONNECT is not supported: this is a reverse proxy, use it as the base URL of your "
@@ -129,7 +137,7 @@ static bool hides_framing(sj_slice name) {
 static sj_http_fault check_fields(const request *r) {
     for (size_t i = 0; i < r->headers->count; i++) {
         sj_header header = sj_headers_at(r->headers, i);
-        if (!is_token(header.name))
+        if (!sj_http_is_token(header.name))
             return bad("A header name is no HTTP token: no spaces before the colon, no folded lines.");
         if (hides_framing(header.name))
             return bad("A header name starts like one that frames the body: no folded lines.");
@@ -167,7 +175,7 @@ static bool names_other_coding(const sj_headers *headers) {
             continue;
         while (next_element(&list, &element)) {
             sj_slice coding = sj_slice_trim(first(element, find_any(element, ";")));
-            if (is_token(coding) && !sj_slice_equal_nocase(coding, SJ_SLICE("chunked")))
+            if (sj_http_is_token(coding) && !sj_slice_equal_nocase(coding, SJ_SLICE("chunked")))
                 return true;
         }
     }
@@ -239,23 +247,22 @@ sj_http_fault sj_http_check_request(sj_slice method, sj_slice raw_target, sj_sli
 // ---- what a proxy must not carry ----------------------------------------------------------------------------------
 
 bool sj_http_is_hop_by_hop(sj_slice name, sj_slice connection_values) {
-    static const char *const always[] = {
-        "connection",
-        "keep-alive",
-        "proxy-connection",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        NULL,
+    static const sj_slice always[] = {
+        NAME("connection"),
+        NAME("keep-alive"),
+        NAME("proxy-connection"),
+        NAME("proxy-authenticate"),
+        NAME("proxy-authorization"),
+        NAME("te"),
+        NAME("trailer"),
+        NAME("transfer-encoding"),
+        NAME("upgrade"),
     };
-    static const char *const never[] = {"host", "authorization", "content-type", "content-encoding", "date",
-                                        NULL};
-    if (is_one_of(name, always))
+    static const sj_slice never[] = {NAME("host"), NAME("authorization"), NAME("content-type"),
+                                     NAME("content-encoding"), NAME("date")};
+    if (is_one_of(name, always, COUNT(always)))
         return true;
-    if (is_one_of(name, never))
+    if (connection_values.n == 0 || is_one_of(name, never, COUNT(never)))
         return false;
     sj_slice element;
     while (next_element(&connection_values, &element)) {
@@ -281,14 +288,15 @@ static bool connection_values(const sj_headers *in, sj_buffer *joined, sj_slice 
     return true;
 }
 
-static bool forward(const sj_headers *in, const char *const *dropped, sj_slice dropped_prefix,
-                    sj_headers *out) {
+static bool forward(const sj_headers *in, const sj_slice *dropped, size_t dropped_count,
+                    sj_slice dropped_prefix, sj_headers *out) {
     sj_buffer joined = sj_buffer_with_max(SJ_HEADERS_MAX_BYTES);
     sj_slice values;
     bool ok = connection_values(in, &joined, &values);
     for (size_t i = 0; ok && i < in->count; i++) {
         sj_header header = sj_headers_at(in, i);
-        bool drop = is_one_of(header.name, dropped) || sj_http_is_hop_by_hop(header.name, values) ||
+        bool drop = is_one_of(header.name, dropped, dropped_count) ||
+                    sj_http_is_hop_by_hop(header.name, values) ||
                     (dropped_prefix.n && starts_nocase(header.name, dropped_prefix));
         if (!drop)
             ok = sj_headers_add(out, header.name, header.value);
@@ -298,13 +306,13 @@ static bool forward(const sj_headers *in, const char *const *dropped, sj_slice d
 }
 
 bool sj_http_forward_request(const sj_headers *in, sj_headers *out) {
-    static const char *const dropped[] = {"host", "content-length", "expect", NULL};
-    return forward(in, dropped, SJ_SLICE("x-stormjib-"), out);
+    static const sj_slice dropped[] = {NAME("host"), NAME("content-length"), NAME("expect")};
+    return forward(in, dropped, COUNT(dropped), SJ_SLICE("x-stormjib-"), out);
 }
 
 bool sj_http_forward_answer(const sj_headers *in, sj_headers *out) {
-    static const char *const dropped[] = {"content-length", NULL};
-    return forward(in, dropped, (sj_slice){NULL, 0}, out);
+    static const sj_slice dropped[] = {NAME("content-length")};
+    return forward(in, dropped, COUNT(dropped), (sj_slice){NULL, 0}, out);
 }
 
 // ---- where a path goes --------------------------------------------------------------------------------------------

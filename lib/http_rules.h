@@ -18,6 +18,9 @@ typedef struct sj_http_fault {
 // Upgrade to WebSocket (501, "not built yet"; other upgrades are only offers and are ignored).
 sj_http_fault sj_http_check_request(sj_slice method, sj_slice raw_target, sj_slice version, const sj_headers *headers);
 
+// RFC 9110 5.6.2: a method, a field name.
+bool sj_http_is_token(sj_slice text);
+
 // Connection, Keep-Alive, Proxy-Connection, Proxy-Authenticate, Proxy-Authorization, TE, Trailer, Transfer-Encoding, Upgrade, and
 // whatever the message's own Connection fields name (connection_values: those fields' values joined by commas; may be empty).
 // Connection options never remove end-to-end fields that we depend on: Host, Authorization, Content-Type, Content-Encoding, Date.

@@ -204,16 +204,12 @@ static bool add_forwarded(const sj_exchange *e, sj_headers *out) {
 static bool request_headers(const sj_exchange *e, size_t upstream_index, sj_headers *out) {
     const sj_upstream_config *upstream = &exchange_config(e)->upstreams[upstream_index];
     bool pass_credential = sends_client_credential(e, upstream_index);
-    sj_headers forwarded;
-    sj_headers_init(&forwarded);
-    bool ok = sj_http_forward_request(e->headers, &forwarded);
-    for (size_t i = 0; ok && i < forwarded.count; i++) {
-        sj_header header = sj_headers_at(&forwarded, i);
-        if (is_replaced(upstream, header.name) || (is_credential(header.name) && !pass_credential))
-            continue;
-        ok = sj_headers_add(out, header.name, header.value);
+    bool ok = sj_http_forward_request(e->headers, out);
+    for (size_t i = out->count; i-- > 0;) {
+        sj_slice name = sj_headers_at(out, i).name;
+        if (is_replaced(upstream, name) || (is_credential(name) && !pass_credential))
+            sj_headers_remove(out, i);
     }
-    sj_headers_free(&forwarded);
     for (size_t i = 0; ok && i < upstream->header_count; i++)
         ok = sj_headers_add(out, sj_slice_of(upstream->headers[i].name), sj_slice_of(upstream->headers[i].value));
     return ok && add_key(upstream, out) && add_forwarded(e, out);

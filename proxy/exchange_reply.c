@@ -43,15 +43,11 @@ static bool forbids_client_retry(const sj_exchange *e, int status, size_t hop) {
 
 static bool answer_headers(const sj_exchange *e, int status, const sj_headers *from, size_t hop, sj_headers *out) {
     bool forbid = forbids_client_retry(e, status, hop);
-    sj_headers passed;
-    sj_headers_init(&passed);
-    bool ok = sj_http_forward_answer(from, &passed);
-    for (size_t i = 0; ok && i < passed.count; i++) {
-        sj_header header = sj_headers_at(&passed, i);
-        if (!forbid || !sj_slice_equal_nocase(header.name, SJ_SLICE("x-should-retry")))
-            ok = sj_headers_add(out, header.name, header.value);
+    bool ok = sj_http_forward_answer(from, out);
+    for (size_t i = out->count; forbid && i-- > 0;) {
+        if (sj_slice_equal_nocase(sj_headers_at(out, i).name, SJ_SLICE("x-should-retry")))
+            sj_headers_remove(out, i);
     }
-    sj_headers_free(&passed);
     if (ok && forbid)
         ok = add_text(out, "x-should-retry", "false");
     add_labels(e, out, e->hops[hop].label);

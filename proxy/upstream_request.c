@@ -1,6 +1,8 @@
 // What curl is told to send: the constant options of a pooled handle, and what changes from request to request.
 #include "upstream_private.h"
 
+#include "http_rules.h"
+
 #include <assert.h>
 #include <stdlib.h>
 
@@ -119,20 +121,6 @@ void sj_carrier_free(sj_carrier *carrier) {
     free(carrier);
 }
 
-static bool is_token_char(char c) {
-    char lower = (char)(c | 0x20);
-    return (lower >= 'a' && lower <= 'z') || (c >= '0' && c <= '9') ||
-           (c != '\0' && strchr("!#$%&'*+-.^_`|~", c));
-}
-
-static bool is_token(sj_slice text) {
-    for (size_t i = 0; i < text.n; i++) {
-        if (!is_token_char(text.p[i]))
-            return false;
-    }
-    return text.n > 0;
-}
-
 static bool is_target(sj_slice text) {
     for (size_t i = 0; i < text.n; i++) {
         unsigned char c = (unsigned char)text.p[i];
@@ -174,7 +162,7 @@ static bool add_lines(sj_carrier *carrier, const sj_headers *headers, size_t *co
     for (size_t i = 0; i < headers->count; i++) {
         sj_header header = sj_headers_at(headers, i);
         sj_slice value = sj_slice_trim(header.value);
-        if (!is_token(header.name) || !is_value(value))
+        if (!sj_http_is_token(header.name) || !is_value(value))
             return false;
         if (is_ours(header.name))
             continue;
@@ -253,7 +241,7 @@ static bool lay_out(sj_carrier *carrier, const sj_attempt_spec *spec, layout *pl
     const sj_slice nothing = {NULL, 0};
     *places = (layout){0};
     sj_buffer_clear(&carrier->text);
-    if (!is_token(spec->method) || spec->method.n > MAX_METHOD || !is_target(spec->target))
+    if (!sj_http_is_token(spec->method) || spec->method.n > MAX_METHOD || !is_target(spec->target))
         return false;
     if (!add_text(carrier, spec->method, nothing, nothing))
         return false;
