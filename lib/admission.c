@@ -1,61 +1,48 @@
 #include "admission.h"
 
 #include <assert.h>
+#include <math.h>
 #include <pthread.h>
 #include <stdlib.h>
 
-// Who waits or has been granted and not taken yet.
-typedef struct node {
-    struct node *same_hash;
-    struct node *before, *after; // in its client's line, while waiting
-    struct client *client; // NULL: granted
-    sj_waiter waiter;
-} node;
+enum {
+    STANDS_AFTER_MS = 30000,
+    STANDING_TIMEOUT_MS = 2000
+}; // as folly's Codel: short waits once the queue stands
+enum { RETRY_AFTER_MIN_MS = 1000, RETRY_AFTER_MAX_MS = 60000, RETRY_AFTER_UNKNOWN_MS = 10000 };
+static const double MEMORY_MS = 10000;
+static const double FORGOTTEN = 0.05; // of a release
 
-// A client with someone waiting; clients form a ring, and `turn` points at the next one served.
-typedef struct client {
-    struct client *same_hash;
-    struct client *before, *after;
-    node *first, *last;
-    uint64_t key;
-} client;
+// How fast slots become free: each release counts with exponentially fading weight.
+typedef struct releases {
+    double weight; // of the releases up to at_ms
+    int64_t since_ms, at_ms; // since_ms: the first one
+} releases;
 
 struct sj_admission {
     pthread_mutex_t mutex;
     sj_admission_rules rules;
+    sj_limiter limiter;
+    sj_pace pace;
+    sj_line *line;
     int in_flight; // granted ones included
-    int waiting;
-    client *turn;
-    size_t mask; // of both tables
-    node **nodes;
-    client **clients;
+    int64_t busy_since_ms; // while somebody waits: since when the queue was never empty
+    bool has_timekeeper; // the first in line has been told when the pace lets it through
+    uint64_t timekeeper;
+    releases releases;
 };
-
-enum { TABLE_MIN = 64, TABLE_MAX = 1 << 16 };
-
-static size_t slot_of(const sj_admission *admission, uint64_t key) {
-    return (size_t)((key * 0x9e3779b97f4a7c15U) >> 40) & admission->mask;
-}
-
-static size_t table_size(int expected) {
-    size_t size = TABLE_MIN;
-    while (size < TABLE_MAX && size < (size_t)(expected > 0 ? expected : 0))
-        size *= 2;
-    return size;
-}
 
 sj_admission *sj_admission_new(const sj_admission_rules *rules) {
     sj_admission *admission = calloc(1, sizeof *admission);
     if (!admission)
         return NULL;
-    size_t size = table_size(rules->max_waiting);
-    *admission = (sj_admission){.rules = *rules, .mask = size - 1};
-    admission->nodes = calloc(size, sizeof *admission->nodes);
-    admission->clients = calloc(size, sizeof *admission->clients);
-    if (admission->nodes && admission->clients && pthread_mutex_init(&admission->mutex, NULL) == 0)
+    admission->rules = *rules;
+    admission->line = sj_line_new(rules->max_waiting);
+    sj_limiter_init(&admission->limiter, rules->max_concurrent, rules->adaptive);
+    sj_pace_set_rules(&admission->pace, &rules->pace);
+    if (admission->line && pthread_mutex_init(&admission->mutex, NULL) == 0)
         return admission;
-    free(admission->nodes);
-    free(admission->clients);
+    sj_line_free(&admission->line);
     free(admission);
     return NULL;
 }
@@ -65,10 +52,9 @@ void sj_admission_free(sj_admission **admission) {
     *admission = NULL;
     if (!gone)
         return;
-    assert(gone->in_flight == 0 && gone->waiting == 0);
+    assert(gone->in_flight == 0);
+    sj_line_free(&gone->line);
     pthread_mutex_destroy(&gone->mutex);
-    free(gone->nodes);
-    free(gone->clients);
     free(gone);
 }
 
@@ -82,171 +68,254 @@ static void unlock(sj_admission *admission) {
 void sj_admission_set_rules(sj_admission *admission, const sj_admission_rules *rules) {
     lock(admission);
     admission->rules = *rules;
+    sj_limiter_set(&admission->limiter, rules->max_concurrent, rules->adaptive);
+    sj_pace_set_rules(&admission->pace, &rules->pace);
+    admission->has_timekeeper = false; // what it was told holds no longer
     unlock(admission);
 }
 
-sj_admission_rules sj_admission_rules_of(sj_admission *admission) {
-    lock(admission);
-    sj_admission_rules rules = admission->rules;
-    unlock(admission);
-    return rules;
+// ---- serving --------------------------------------------------------------------------------------------
+
+static bool has_free_slot(const sj_admission *admission) {
+    return admission->in_flight < sj_limiter_limit(&admission->limiter);
 }
 
-// ---- the line -------------------------------------------------------------------------------------------
-
-static node **find_node(sj_admission *admission, uint64_t exchange_id) {
-    node **at = &admission->nodes[slot_of(admission, exchange_id)];
-    while (*at && (*at)->waiter.exchange_id != exchange_id)
-        at = &(*at)->same_hash;
-    return at;
+static bool is_first(const sj_admission *admission, uint64_t exchange_id) {
+    const sj_line_place *first = sj_line_first(admission->line);
+    return first && first->waiter.exchange_id == exchange_id;
 }
 
-static client **find_client(sj_admission *admission, uint64_t key) {
-    client **at = &admission->clients[slot_of(admission, key)];
-    while (*at && (*at)->key != key)
-        at = &(*at)->same_hash;
-    return at;
+static void occupy(sj_admission *admission, int64_t tokens, int64_t now_ms) {
+    admission->in_flight++;
+    sj_pace_spend(&admission->pace, tokens, now_ms);
 }
 
-// A new client comes last in the round: just before the one whose turn it is.
-static client *add_client(sj_admission *admission, client **at, uint64_t key) {
-    client *added = calloc(1, sizeof *added);
-    if (!added)
-        return NULL;
-    added->key = key;
-    *at = added;
-    if (!admission->turn) {
-        added->before = added->after = added;
-        admission->turn = added;
-        return added;
+static void set_timekeeper(sj_admission *admission, uint64_t exchange_id) {
+    admission->has_timekeeper = true;
+    admission->timekeeper = exchange_id;
+}
+
+// The first in line gets the free slot. When only the pace keeps it from that, it is woken once, to keep the time: it looks, is told when, and
+// looks again then. Should it leave, the one behind it is woken in its place.
+static void serve(sj_admission *admission, int64_t now_ms, sj_wake *wake) {
+    *wake = (sj_wake){0};
+    const sj_line_place *first = sj_line_first(admission->line);
+    if (!first || !has_free_slot(admission))
+        return;
+    uint64_t id = first->waiter.exchange_id;
+    bool in_time = sj_pace_ready_ms(&admission->pace, first->waiter.tokens, now_ms) <= now_ms;
+    if (!in_time && admission->has_timekeeper && admission->timekeeper == id)
+        return;
+    *wake = (sj_wake){true, first->waiter};
+    if (!in_time) {
+        set_timekeeper(admission, id);
+        return;
     }
-    added->after = admission->turn;
-    added->before = admission->turn->before;
-    added->before->after = added->after->before = added;
-    return added;
+    occupy(admission, first->waiter.tokens, now_ms);
+    sj_line_serve_first(admission->line);
 }
 
-static void remove_client(sj_admission *admission, client *gone) {
-    *find_client(admission, gone->key) = gone->same_hash;
-    gone->before->after = gone->after;
-    gone->after->before = gone->before;
-    if (admission->turn == gone)
-        admission->turn = gone->after == gone ? NULL : gone->after;
-    free(gone);
+static int64_t sooner(int64_t a, int64_t b) {
+    return a < b ? a : b;
 }
 
-static bool join(sj_admission *admission, const sj_waiter *waiter) {
-    node **at = find_node(admission, waiter->exchange_id);
-    assert(!*at);
-    node *added = calloc(1, sizeof *added);
-    if (!added)
+static int64_t latest_ms(const sj_admission *admission, const sj_line_place *place) {
+    int64_t until = place->joined_ms + admission->rules.timeout_ms;
+    if (!admission->rules.standing_queue)
+        return until;
+    int64_t stands = admission->busy_since_ms + STANDS_AFTER_MS;
+    int64_t shorter = place->joined_ms + STANDING_TIMEOUT_MS;
+    return sooner(until, stands > shorter ? stands : shorter);
+}
+
+// When one that waits has to look again, unless it is woken before.
+static int64_t again(sj_admission *admission, const sj_line_place *place, int64_t now_ms) {
+    uint64_t id = place->waiter.exchange_id;
+    int64_t until = latest_ms(admission, place);
+    bool paced = has_free_slot(admission) && is_first(admission, id);
+    if (paced)
+        set_timekeeper(admission, id);
+    else if (admission->has_timekeeper && admission->timekeeper == id)
+        admission->has_timekeeper = false; // whoever frees a slot wakes it
+    return paced ? sooner(until, sj_pace_ready_ms(&admission->pace, place->waiter.tokens, now_ms)) : until;
+}
+
+// ---- getting in -----------------------------------------------------------------------------------------
+
+static bool join(sj_admission *admission, const sj_waiter *waiter, int64_t now_ms) {
+    int length = sj_line_length(admission->line);
+    if (length >= admission->rules.max_waiting || !sj_line_join(admission->line, waiter, now_ms))
         return false;
-    client **place = find_client(admission, waiter->client);
-    client *line = *place ? *place : add_client(admission, place, waiter->client);
-    if (!line) {
-        free(added);
-        return false;
-    }
-    *added = (node){.waiter = *waiter, .client = line, .before = line->last};
-    *(line->last ? &line->last->after : &line->first) = added;
-    line->last = added;
-    *at = added;
-    admission->waiting++;
+    if (length == 0)
+        admission->busy_since_ms = now_ms;
     return true;
 }
 
-// Out of its client's line, but still known.
-static void step_out(sj_admission *admission, node *waiting) {
-    client *line = waiting->client;
-    *(waiting->before ? &waiting->before->after : &line->first) = waiting->after;
-    *(waiting->after ? &waiting->after->before : &line->last) = waiting->before;
-    waiting->before = waiting->after = NULL;
-    waiting->client = NULL;
-    admission->waiting--;
-    if (!line->first)
-        remove_client(admission, line);
+static bool try(sj_admission *admission, const sj_waiter *waiter, int64_t now_ms) {
+    bool free = sj_line_length(admission->line) == 0 && has_free_slot(admission) &&
+                sj_pace_ready_ms(&admission->pace, waiter->tokens, now_ms) <= now_ms;
+    if (free)
+        occupy(admission, waiter->tokens, now_ms);
+    return free;
 }
 
-static void forget(node **at) {
-    node *gone = *at;
-    *at = gone->same_hash;
-    free(gone);
+bool sj_admission_try(sj_admission *admission, const sj_waiter *waiter, int64_t now_ms) {
+    lock(admission);
+    bool granted = try(admission, waiter, now_ms);
+    unlock(admission);
+    return granted;
 }
 
-static void grant_next(sj_admission *admission, sj_wake *wake) {
-    *wake = (sj_wake){0};
-    if (!admission->turn || admission->in_flight >= admission->rules.max_concurrent)
-        return;
-    node *granted = admission->turn->first;
-    admission->turn = admission->turn->after;
-    step_out(admission, granted);
-    admission->in_flight++;
-    *wake = (sj_wake){true, granted->waiter};
-}
-
-// ---- slots ----------------------------------------------------------------------------------------------
-
-sj_slot_answer sj_admission_acquire(sj_admission *admission, const sj_waiter *waiter) {
+sj_slot_answer sj_admission_acquire(sj_admission *admission, const sj_waiter *waiter, int64_t now_ms,
+                                    int64_t *again_ms) {
     sj_slot_answer answer = SJ_SLOT_FULL;
     lock(admission);
-    if (admission->waiting == 0 && admission->in_flight < admission->rules.max_concurrent) {
-        admission->in_flight++;
+    if (try(admission, waiter, now_ms)) {
         answer = SJ_SLOT_GRANTED;
-    } else if (admission->waiting < admission->rules.max_waiting && join(admission, waiter)) {
+    } else if (join(admission, waiter, now_ms)) {
+        *again_ms = again(admission, sj_line_find(admission->line, waiter->exchange_id), now_ms);
         answer = SJ_SLOT_QUEUED;
     }
     unlock(admission);
     return answer;
 }
 
-bool sj_admission_granted(sj_admission *admission, uint64_t exchange_id) {
-    lock(admission);
-    const node *known = *find_node(admission, exchange_id);
-    bool granted = known && !known->client;
-    unlock(admission);
-    return granted;
+static void leave(sj_admission *admission, const sj_line_place *place, int64_t now_ms) {
+    if (place->served) {
+        admission->in_flight--;
+        sj_pace_give_back(&admission->pace, 1, place->waiter.tokens, now_ms);
+    }
+    sj_line_remove(admission->line, place->waiter.exchange_id);
 }
 
-void sj_admission_leave(sj_admission *admission, uint64_t exchange_id, sj_wake *wake) {
+static sj_slot_answer look(sj_admission *admission, const sj_line_place *place, int64_t now_ms,
+                           int64_t *again_ms, sj_wake *wake) {
+    *wake = (sj_wake){0};
+    if (!place->served && is_first(admission, place->waiter.exchange_id)) {
+        serve(admission, now_ms, wake);
+        *wake = (sj_wake){0}; // it is looking already
+    }
+    if (place->served)
+        return SJ_SLOT_GRANTED;
+    if (now_ms < latest_ms(admission, place)) {
+        *again_ms = again(admission, place, now_ms);
+        return SJ_SLOT_QUEUED;
+    }
+    leave(admission, place, now_ms);
+    serve(admission, now_ms, wake);
+    return SJ_SLOT_LATE;
+}
+
+sj_slot_answer sj_admission_look(sj_admission *admission, uint64_t exchange_id, int64_t now_ms,
+                                 int64_t *again_ms, sj_wake *wake) {
+    lock(admission);
+    const sj_line_place *place = sj_line_find(admission->line, exchange_id);
+    assert(place);
+    sj_slot_answer answer = look(admission, place, now_ms, again_ms, wake);
+    unlock(admission);
+    return answer;
+}
+
+void sj_admission_take(sj_admission *admission, uint64_t exchange_id, int64_t now_ms, sj_wake *wake) {
+    lock(admission);
+    const sj_line_place *place = sj_line_find(admission->line, exchange_id);
+    assert(place && place->served);
+    sj_line_remove(admission->line, exchange_id);
+    serve(admission, now_ms, wake);
+    unlock(admission);
+}
+
+void sj_admission_leave(sj_admission *admission, uint64_t exchange_id, int64_t now_ms, sj_wake *wake) {
     *wake = (sj_wake){0};
     lock(admission);
-    node **at = find_node(admission, exchange_id);
-    if (*at && (*at)->client) {
-        step_out(admission, *at);
-        forget(at);
-    } else if (*at) {
-        forget(at);
-        admission->in_flight--;
-        grant_next(admission, wake);
+    const sj_line_place *place = sj_line_find(admission->line, exchange_id);
+    if (place) {
+        leave(admission, place, now_ms);
+        serve(admission, now_ms, wake);
     }
     unlock(admission);
 }
 
-void sj_admission_take(sj_admission *admission, uint64_t exchange_id) {
+void sj_admission_next(sj_admission *admission, int64_t now_ms, sj_wake *wake) {
     lock(admission);
-    node **at = find_node(admission, exchange_id);
-    assert(*at && !(*at)->client);
-    forget(at);
+    serve(admission, now_ms, wake);
     unlock(admission);
 }
 
-void sj_admission_release(sj_admission *admission, sj_wake *wake) {
+// ---- what an attempt has shown --------------------------------------------------------------------------
+
+void sj_admission_congested(sj_admission *admission, sj_congestion kind, int64_t started_ms, int64_t now_ms) {
+    lock(admission);
+    (void)sj_limiter_congested(&admission->limiter, kind, admission->in_flight, started_ms, now_ms);
+    unlock(admission);
+}
+
+void sj_admission_succeeded(sj_admission *admission, int64_t started_ms, int64_t now_ms) {
+    lock(admission);
+    sj_limiter_succeeded(&admission->limiter, admission->in_flight, started_ms, now_ms);
+    unlock(admission);
+}
+
+void sj_admission_give_back(sj_admission *admission, int requests, int64_t tokens, int64_t now_ms) {
+    lock(admission);
+    sj_pace_give_back(&admission->pace, requests, tokens, now_ms);
+    unlock(admission);
+}
+
+static double faded(const releases *r, int64_t now_ms) {
+    return r->weight * exp(-(double)(now_ms - r->at_ms) / MEMORY_MS);
+}
+
+static void note_release(releases *r, int64_t now_ms) {
+    double weight = faded(r, now_ms);
+    if (weight < FORGOTTEN)
+        r->since_ms = now_ms;
+    r->weight = weight + 1;
+    r->at_ms = now_ms;
+}
+
+void sj_admission_release(sj_admission *admission, int64_t now_ms, sj_wake *wake) {
     lock(admission);
     assert(admission->in_flight > 0);
     admission->in_flight--;
-    grant_next(admission, wake);
+    note_release(&admission->releases, now_ms);
+    serve(admission, now_ms, wake);
     unlock(admission);
 }
 
-void sj_admission_next(sj_admission *admission, sj_wake *wake) {
+// ---- for people -----------------------------------------------------------------------------------------
+
+// Releases per ms: as measured, else as the latency lets expect; 0 unknown.
+static double drain_rate(const sj_admission *admission, int64_t now_ms) {
+    const releases *r = &admission->releases;
+    double weight = faded(r, now_ms);
+    int64_t age_ms = now_ms - r->since_ms;
+    if (weight >= FORGOTTEN) // what was before the first release counts for nothing
+        return weight / (MEMORY_MS * (1 - exp(-fmax((double)age_ms, 1000) / MEMORY_MS)));
+    int64_t p50 = sj_latency_quantile(&admission->limiter.latency, 0.5);
+    return p50 > 0 ? sj_limiter_limit(&admission->limiter) / (double)p50 : 0;
+}
+
+int64_t sj_admission_retry_after_ms(sj_admission *admission, int64_t now_ms, sj_rng *rng) {
     lock(admission);
-    grant_next(admission, wake);
+    double rate = drain_rate(admission, now_ms);
+    int waiting = sj_line_length(admission->line);
     unlock(admission);
+    double wait = rate > 0 ? ceil((waiting + 1) / rate / 1000) * 1000 : RETRY_AFTER_UNKNOWN_MS;
+    int64_t ms = (int64_t)fmin(fmax(wait, RETRY_AFTER_MIN_MS), RETRY_AFTER_MAX_MS);
+    ms += sj_rng_between(rng, 0, ms / 2);
+    return ms < RETRY_AFTER_MAX_MS ? ms : RETRY_AFTER_MAX_MS;
 }
 
 sj_admission_stats sj_admission_read(sj_admission *admission) {
     lock(admission);
-    sj_admission_stats stats = {admission->in_flight, admission->waiting, admission->rules.max_concurrent};
+    sj_admission_stats stats = {
+        .in_flight = admission->in_flight,
+        .waiting = sj_line_length(admission->line),
+        .limit = sj_limiter_limit(&admission->limiter),
+        .max = admission->rules.max_concurrent,
+        .cuts = admission->limiter.cuts,
+    };
     unlock(admission);
     return stats;
 }

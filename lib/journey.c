@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { QUIET_COMPLETES_MS = 5000, QUEUE_RETRY_AFTER_MS = 5000 };
+enum { QUIET_COMPLETES_MS = 5000 };
 
 static void clear(sj_steps *out) {
     out->count = out->note_count = 0;
@@ -57,11 +57,14 @@ static void commit(sj_journey *j, attempt_state *a, int64_t now, sj_steps *out) 
     journey_set_state(j, STATE_COMMITTED);
 }
 
-static void complete(sj_journey *j, attempt_state *a, bool supply_done, int64_t now, sj_steps *out) {
+// over NULL: the upstream has not ended, nobody waits for it any longer.
+static void complete(sj_journey *j, attempt_state *a, const sj_attempt_over *over, bool supply_done,
+                     int64_t now, sj_steps *out) {
     sj_attempt_facts facts = {
         .end = SJ_END_WHOLE, .status = a->status, .error_code = "", .error_message = ""};
     sj_verdict v = a->said == SAID_ERROR ? a->error : journey_judge(j, a, &facts);
     journey_note_attempt(j, a, &v, true, now, out);
+    journey_teach(j, a, &v, over, now);
     journey_settle(j, a, v.breaker, false, false, now, out);
     if (supply_done)
         (void)journey_step(out, SJ_STEP_SUPPLY_DONE);
@@ -85,7 +88,7 @@ static void ended_after_commit(sj_journey *j, attempt_state *a, const sj_attempt
                                sj_steps *out) {
     bool clean = over->facts.end == SJ_END_WHOLE;
     if (a->said != SAID_SOME || over->lacks_only_done || (over->whole && clean))
-        complete(j, a, over->lacks_only_done && a->said != SAID_ERROR, now, out);
+        complete(j, a, over, over->lacks_only_done && a->said != SAID_ERROR, now, out);
     else
         (void)break_off(j, a, clean ? "incomplete" : "cut", now, out);
 }
@@ -182,19 +185,28 @@ static void deadline_passed(sj_journey *j, int64_t now, sj_steps *out) {
     journey_give_up(j, now, out);
 }
 
-static bool is_granted(const sj_journey *j) {
-    sj_admission *admission = sj_target_admission(journey_hop(j, j->hop)->target);
-    return j->state == STATE_QUEUED && sj_admission_granted(admission, j->plan.waiter.exchange_id);
+static void look_at_queue(sj_journey *j, int64_t now, sj_steps *out) {
+    size_t hop = j->hop;
+    sj_slot_answer answer = journey_look(j, now, out);
+    if (answer == SJ_SLOT_GRANTED)
+        journey_use_grant(j, now, out);
+    if (answer != SJ_SLOT_LATE)
+        return;
+    journey_forget_next(j);
+    if (j->saved)
+        journey_give_up(j, now, out);
+    else
+        journey_refuse(j, SJ_REFUSAL_QUEUE_TIMEOUT, journey_retry_after(j, hop, now), out);
 }
 
 void sj_journey_granted(sj_journey *j, int64_t now, sj_steps *out) {
     clear(out);
-    if (!is_granted(j))
+    if (j->state != STATE_QUEUED)
         return;
     if (now >= j->plan.deadline_ms)
         deadline_passed(j, now, out);
     else
-        journey_use_grant(j, now, out);
+        look_at_queue(j, now, out);
 }
 
 void sj_journey_client_gone(sj_journey *j, int64_t now, sj_steps *out) {
@@ -257,7 +269,7 @@ static void attempt_timed_out(sj_journey *j, attempt_state *a, int64_t now, sj_s
     if (a->said == SAID_SOME)
         (void)break_off(j, a, "timeout", now, out);
     else
-        complete(j, a, a->said == SAID_ALL_BUT_DONE, now, out);
+        complete(j, a, NULL, a->said == SAID_ALL_BUT_DONE, now, out);
 }
 
 static void wait_over(sj_journey *j, int64_t now, sj_steps *out) {
@@ -267,19 +279,6 @@ static void wait_over(sj_journey *j, int64_t now, sj_steps *out) {
     journey_end_wait(j, now);
     // After a reopening everything that is not used up is worth another look; a backoff stays where it was.
     journey_choose(j, reopening ? 0 : j->hop, NULL, now, out);
-}
-
-static void queue_over(sj_journey *j, int64_t now, sj_steps *out) {
-    if (is_granted(j)) { // its message is still on the way
-        journey_use_grant(j, now, out);
-        return;
-    }
-    journey_leave_queue(j, now, out);
-    journey_forget_next(j);
-    if (j->saved)
-        journey_give_up(j, now, out);
-    else
-        journey_refuse(j, SJ_REFUSAL_QUEUE_TIMEOUT, QUEUE_RETRY_AFTER_MS, out);
 }
 
 void sj_journey_timer(sj_journey *j, int64_t now, sj_steps *out) {
@@ -295,7 +294,7 @@ void sj_journey_timer(sj_journey *j, int64_t now, sj_steps *out) {
         return;
     }
     if (j->state == STATE_QUEUED) {
-        queue_over(j, now, out);
+        look_at_queue(j, now, out);
         return;
     }
     for (int i = 0; i < MAX_RUNNING; i++)

@@ -65,7 +65,7 @@ typedef struct sj_plan {
     uint64_t seed;        // of this exchange's jitter
 } sj_plan;
 
-enum { SJ_JOURNEY_MAX_STEPS = 6, SJ_JOURNEY_MAX_NOTES = 36, SJ_TRAIL_MAX = 24 };
+enum { SJ_JOURNEY_MAX_STEPS = 6, SJ_JOURNEY_MAX_NOTES = 37, SJ_TRAIL_MAX = 24 };
 
 typedef enum sj_step_kind {
     SJ_STEP_START,       // start attempt `attempt` on hop `hop`; fresh: on a new connection
@@ -100,7 +100,7 @@ typedef enum sj_note_kind {
     SJ_NOTE_RACE, // another target is asked beside the silent one: hop, ms of silence
     SJ_NOTE_QUEUED,
     SJ_NOTE_ALERT,    // credential or TLS trouble: worth a warning
-    SJ_NOTE_GRANT,    // a slot was handed to another exchange: post `wake`; never left out
+    SJ_NOTE_GRANT,    // another exchange shall look at its place in the queue: post `wake`; never left out
 } sj_note_kind;
 
 typedef struct sj_note {
@@ -151,10 +151,13 @@ typedef struct sj_attempt_over {
     bool lacks_only_done; // complete but for [DONE]
     bool sent;            // the request went out
     bool own_side;        // DNS, no route, connect
+    bool connect_timed_out;
+    int64_t tokens;       // what the answer says it used; 0 unknown
 } sj_attempt_over;
 void sj_journey_attempt_ended(sj_journey *journey, int attempt, const sj_attempt_over *over, int64_t now_ms, sj_steps *out);
 // We hold the upstream back because the client is slow: the idle clock stands still meanwhile.
 void sj_journey_attempt_held(sj_journey *journey, int attempt, bool held, int64_t now_ms);
+// A wake-up for it has come: its slot has been granted, or it has to keep the time.
 void sj_journey_granted(sj_journey *journey, int64_t now_ms, sj_steps *out);
 void sj_journey_timer(sj_journey *journey, int64_t now_ms, sj_steps *out);
 // Idempotent; after it no step but CANCEL is given, and the journey is over.

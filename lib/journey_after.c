@@ -313,6 +313,7 @@ void journey_ended_before_commit(sj_journey *j, attempt_state *a, const sj_attem
     if (!a->content && v->class == SJ_CLASS_SUCCESS)
         journey_content(j, a, now, out);
     size_t hop = a->hop;
+    journey_teach(j, a, v, over, now);
     journey_settle(j, a, v->breaker, v->own_side && over->own_side, !over->sent, now, out);
     if (v->class == SJ_CLASS_SUCCESS)
         journey_drop_others(j, NULL, now, out);

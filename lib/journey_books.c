@@ -3,8 +3,8 @@
 #include <assert.h>
 #include <stdio.h>
 
-// An event gives back at most one slot per running attempt, one granted in the queue and one per hop.
-enum { MAX_TALK = SJ_JOURNEY_MAX_NOTES - MAX_RUNNING - 1 - MAX_HOPS };
+// An event wakes at most one per running attempt, one by looking and one by taking, and one per hop that did not want the slot.
+enum { MAX_TALK = SJ_JOURNEY_MAX_NOTES - MAX_RUNNING - 2 - MAX_HOPS };
 
 void journey_set_state(sj_journey *j, journey_state state) {
     assert(j->state != STATE_OVER); // invariant 1: over once, and for good
@@ -119,9 +119,13 @@ void journey_content(sj_journey *j, attempt_state *a, int64_t now, sj_steps *out
     note_changes(out, a->hop, &changes);
 }
 
-void journey_release_slot(sj_journey *j, size_t hop, sj_steps *out) {
-    sj_wake wake = {0};
-    sj_admission_release(sj_target_admission(target_of(j, hop)), &wake);
+static sj_admission *admission_of(const sj_journey *j, size_t hop) {
+    return sj_target_admission(target_of(j, hop));
+}
+
+static void release_slot(sj_journey *j, size_t hop, int64_t now, sj_steps *out) {
+    sj_wake wake;
+    sj_admission_release(admission_of(j, hop), now, &wake);
     note_wake(out, hop, &wake);
 }
 
@@ -136,6 +140,34 @@ static void tell_sticky(const sj_journey *j, size_t hop, sj_effect effect, int64
     bool shut =
         strong == SJ_BREAKER_OPEN || strong == SJ_BREAKER_HALF_OPEN || strong == SJ_BREAKER_FORCED_OPEN;
     sj_sticky_answered(j->plan.sticky, hop, shut, now);
+}
+
+void journey_release_unused(sj_journey *j, size_t hop, int64_t now, sj_steps *out) {
+    sj_admission_give_back(admission_of(j, hop), 1, j->plan.waiter.tokens, now);
+    release_slot(j, hop, now, out);
+}
+
+static void teach_limit(sj_admission *admission, const attempt_state *a, const sj_verdict *v,
+                        bool connect_timed_out, int64_t now) {
+    if (v->class == SJ_CLASS_SUCCESS)
+        sj_admission_succeeded(admission, a->started_ms, now);
+    else if (v->class == SJ_CLASS_THROTTLED || (v->class == SJ_CLASS_FAILING && v->status == 529))
+        sj_admission_congested(admission, SJ_CONGESTION_REFUSED, a->started_ms, now);
+    else if (connect_timed_out || (v->class == SJ_CLASS_FAILING && v->status == 503))
+        sj_admission_congested(admission, SJ_CONGESTION_UNWELL, a->started_ms, now);
+}
+
+void journey_teach(sj_journey *j, const attempt_state *a, const sj_verdict *v, const sj_attempt_over *over,
+                   int64_t now) {
+    sj_admission *admission = admission_of(j, a->hop);
+    teach_limit(admission, a, v, over && over->connect_timed_out, now);
+    bool unsent = over && !over->sent;
+    int64_t spent = j->plan.waiter.tokens; // as was guessed, when nothing tells otherwise
+    if (over && over->tokens > 0)
+        spent = over->tokens;
+    else if (unsent || a->status >= 400)
+        spent = 0;
+    sj_admission_give_back(admission, unsent, j->plan.waiter.tokens - spent, now);
 }
 
 void journey_settle(sj_journey *j, attempt_state *a, sj_effect effect, bool own_side, bool refund,
@@ -163,7 +195,7 @@ void journey_settle(sj_journey *j, attempt_state *a, sj_effect effect, bool own_
     size_t hop = a->hop;
     *a = (attempt_state){0};
     tell_sticky(j, hop, effect, now);
-    journey_release_slot(j, hop, out);
+    release_slot(j, hop, now, out);
 }
 
 void journey_drop_attempt(sj_journey *j, attempt_state *a, const char *word, int64_t now, sj_steps *out) {
@@ -183,21 +215,40 @@ void journey_end_wait(sj_journey *j, int64_t now) {
     trail_add(j, TRAIL_WAIT, j->hop, waited);
 }
 
-void journey_end_queue(sj_journey *j, int64_t now) {
+static void end_queue(sj_journey *j, int64_t now) {
     int64_t waited = now - j->wait_since_ms;
     j->queue_ms += waited;
     trail_add(j, TRAIL_QUEUE, j->hop, waited);
 }
 
-void journey_forget_slot(sj_journey *j, size_t hop, sj_steps *out) {
-    sj_wake wake = {0};
-    sj_admission_leave(sj_target_admission(target_of(j, hop)), j->plan.waiter.exchange_id, &wake);
-    note_wake(out, hop, &wake);
+static void leave_queue(sj_journey *j, int64_t now, sj_steps *out) {
+    sj_wake wake;
+    sj_admission_leave(admission_of(j, j->hop), j->plan.waiter.exchange_id, now, &wake);
+    note_wake(out, j->hop, &wake);
+    end_queue(j, now);
 }
 
-void journey_leave_queue(sj_journey *j, int64_t now, sj_steps *out) {
-    journey_forget_slot(j, j->hop, out);
-    journey_end_queue(j, now);
+sj_slot_answer journey_acquire(sj_journey *j, size_t hop, int64_t *again_ms, int64_t now) {
+    return sj_admission_acquire(admission_of(j, hop), &j->plan.waiter, now, again_ms);
+}
+
+sj_slot_answer journey_look(sj_journey *j, int64_t now, sj_steps *out) {
+    sj_admission *admission = admission_of(j, j->hop);
+    uint64_t id = j->plan.waiter.exchange_id;
+    sj_wake wake;
+    sj_slot_answer answer = sj_admission_look(admission, id, now, &j->wait_until_ms, &wake);
+    note_wake(out, j->hop, &wake);
+    if (answer == SJ_SLOT_GRANTED) {
+        sj_admission_take(admission, id, now, &wake);
+        note_wake(out, j->hop, &wake);
+    }
+    if (answer != SJ_SLOT_QUEUED)
+        end_queue(j, now);
+    return answer;
+}
+
+int64_t journey_retry_after(sj_journey *j, size_t hop, int64_t now) {
+    return sj_admission_retry_after_ms(admission_of(j, hop), now, &j->rng);
 }
 
 void journey_forget_next(sj_journey *j) {
@@ -208,7 +259,7 @@ void journey_forget_next(sj_journey *j) {
 
 void journey_drop_everything(sj_journey *j, const char *word, int64_t now, sj_steps *out) {
     if (j->state == STATE_QUEUED)
-        journey_leave_queue(j, now, out);
+        leave_queue(j, now, out);
     else if (j->state == STATE_WAITING)
         journey_end_wait(j, now);
     journey_forget_next(j);

@@ -3,7 +3,7 @@
 #include <assert.h>
 #include <stdio.h>
 
-enum { GATE_LOOK_MS = 50, GATE_LOOK_MAX_MS = 1000, FULL_RETRY_AFTER_MS = 2000 };
+enum { GATE_LOOK_MS = 50, GATE_LOOK_MAX_MS = 1000 };
 
 // ---- candidates -----------------------------------------------------------------------------------------
 
@@ -96,13 +96,11 @@ static sj_admit start_with_slot(sj_journey *j, size_t hop, int64_t *retry_at, in
     if (answer == SJ_ADMIT_YES)
         journey_start(j, hop, &permit, now, out);
     else
-        journey_release_slot(j, hop, out);
+        journey_release_unused(j, hop, now, out);
     return answer;
 }
 
 void journey_use_grant(sj_journey *j, int64_t now, sj_steps *out) {
-    sj_admission_take(sj_target_admission(journey_hop(j, j->hop)->target), j->plan.waiter.exchange_id);
-    journey_end_queue(j, now);
     int64_t at;
     if (start_with_slot(j, j->hop, &at, now, out) != SJ_ADMIT_YES)
         journey_choose(j, j->hop, NULL, now, out);
@@ -160,6 +158,7 @@ static void wait_at_gate(sj_journey *j, size_t hop, int64_t until_ms, int64_t no
 typedef struct survey {
     const char *why; // the hop before was left; NULL none was
     bool full;
+    size_t full_hop;
     int64_t earliest_ms; // something to wait for
     size_t earliest_hop;
 } survey;
@@ -187,27 +186,27 @@ static void pass_by(sj_journey *j, size_t hop, sj_admit answer, int64_t at, surv
     j->earliest_ms = journey_sooner(j->earliest_ms, at);
 }
 
-static void queue_up(sj_journey *j, size_t hop, int64_t timeout_ms, int64_t now, sj_steps *out) {
+static void queue_up(sj_journey *j, size_t hop, int64_t look_ms, int64_t now, sj_steps *out) {
     journey_set_state(j, STATE_QUEUED);
     j->hop = hop;
     j->wait_since_ms = now;
-    j->wait_until_ms = now + timeout_ms;
+    j->wait_until_ms = look_ms;
     (void)journey_note(out, SJ_NOTE_QUEUED, hop, "");
 }
 
 static bool start_or_queue(sj_journey *j, size_t hop, survey *seen, int64_t now, sj_steps *out) {
-    sj_admission *admission = sj_target_admission(journey_hop(j, hop)->target);
-    sj_slot_answer slot = sj_admission_acquire(admission, &j->plan.waiter);
+    int64_t at = INT64_MAX;
+    sj_slot_answer slot = journey_acquire(j, hop, &at, now);
     if (slot == SJ_SLOT_QUEUED) {
-        queue_up(j, hop, sj_admission_rules_of(admission).timeout_ms, now, out);
+        queue_up(j, hop, at, now, out);
         return true;
     }
     if (slot == SJ_SLOT_FULL) {
         seen->full = true;
+        seen->full_hop = hop;
         seen->why = "queue_full";
         return false;
     }
-    int64_t at = INT64_MAX;
     sj_admit answer = start_with_slot(j, hop, &at, now, out);
     if (answer != SJ_ADMIT_YES) // another worker was quicker
         pass_by(j, hop, answer, at, seen, now);
@@ -269,7 +268,7 @@ void journey_choose(sj_journey *j, size_t first, const char *why, int64_t now, s
     if (j->last_attempt_id == 0)
         j->hop = first;
     if (seen.full && j->last_attempt_id == 0)
-        journey_refuse(j, SJ_REFUSAL_QUEUE_FULL, FULL_RETRY_AFTER_MS, out);
+        journey_refuse(j, SJ_REFUSAL_QUEUE_FULL, journey_retry_after(j, seen.full_hop, now), out);
     else
         journey_give_up(j, now, out);
 }

@@ -115,18 +115,23 @@ attempt_state *journey_running(sj_journey *j, int id);
 // The target's permission; the slot is there already. The attempt keeps the permit until it is settled.
 sj_admit journey_admit(sj_journey *j, size_t hop, sj_permit *permit, int64_t *retry_at, int64_t now,
                        sj_steps *out);
-void journey_release_slot(sj_journey *j, size_t hop, sj_steps *out);
-// Out of the queue at hop again, with the slot if it has been granted meanwhile.
-void journey_forget_slot(sj_journey *j, size_t hop, sj_steps *out);
+// A slot at this hop: GRANTED, QUEUED (look again at *again_ms, or when woken) or FULL.
+sj_slot_answer journey_acquire(sj_journey *j, size_t hop, int64_t *again_ms, int64_t now);
+// Queued at j->hop: GRANTED (and taken), QUEUED (wait_until_ms is set) or LATE (and out of the queue).
+sj_slot_answer journey_look(sj_journey *j, int64_t now, sj_steps *out);
+// A slot that no attempt was started with.
+void journey_release_unused(sj_journey *j, size_t hop, int64_t now, sj_steps *out);
+// For the upstream's limit and pace, before the attempt is settled. over NULL: it was cancelled, or the stream was complete before its end.
+void journey_teach(sj_journey *j, const attempt_state *a, const sj_verdict *v, const sj_attempt_over *over,
+                   int64_t now);
+// An honest Retry-After of the queue there.
+int64_t journey_retry_after(sj_journey *j, size_t hop, int64_t now);
 // First content as far as everything shared is concerned.
 void journey_content(sj_journey *j, attempt_state *a, int64_t now, sj_steps *out);
 // The attempt's end as far as everything shared is concerned; its place is free afterwards.
 void journey_settle(sj_journey *j, attempt_state *a, sj_effect effect, bool own_side, bool refund,
                     int64_t now, sj_steps *out);
 void journey_end_wait(sj_journey *j, int64_t now);
-void journey_end_queue(sj_journey *j, int64_t now);
-// Gives the slot back if it has been granted meanwhile.
-void journey_leave_queue(sj_journey *j, int64_t now, sj_steps *out);
 // What is set aside for the attempt to come is given back.
 void journey_forget_next(sj_journey *j);
 // Whatever it is doing, it stops for a reason of our own: nothing is held afterwards, and nothing learnt.
@@ -149,7 +154,7 @@ void journey_begin(sj_journey *j, int64_t now, sj_steps *out);
 void journey_advance(sj_journey *j, size_t next, const char *why, int64_t now, sj_steps *out);
 // The next one that takes a longer text, or simply the next.
 size_t journey_next_for_longer(const sj_journey *j);
-// A slot has been granted at j->hop.
+// A slot at j->hop has been granted and taken.
 void journey_use_grant(sj_journey *j, int64_t now, sj_steps *out);
 
 // A permitted attempt with a slot begins; what is set aside for it becomes its own.

@@ -44,17 +44,9 @@ static bool may_race(const sj_journey *j, size_t silent, size_t hop, int64_t now
            sj_target_would_admit(to->target, to->credential, now, &at) == SJ_ADMIT_YES;
 }
 
-// Only with a slot that is free now: a race never queues.
-static bool take_free_slot(sj_journey *j, size_t hop, sj_steps *out) {
-    sj_admission *admission = sj_target_admission(journey_hop(j, hop)->target);
-    sj_slot_answer slot = sj_admission_acquire(admission, &j->plan.waiter);
-    if (slot == SJ_SLOT_QUEUED)
-        journey_forget_slot(j, hop, out);
-    return slot == SJ_SLOT_GRANTED;
-}
-
 static bool start_beside(sj_journey *j, size_t hop, int64_t now, sj_steps *out) {
-    if (!take_free_slot(j, hop, out))
+    sj_admission *admission = sj_target_admission(journey_hop(j, hop)->target);
+    if (!sj_admission_try(admission, &j->plan.waiter, now)) // a race never queues
         return false;
     sj_permit permit;
     int64_t at;
@@ -67,7 +59,7 @@ static bool start_beside(sj_journey *j, size_t hop, int64_t now, sj_steps *out) 
         return true;
     }
     journey_forget_next(j);
-    journey_release_slot(j, hop, out);
+    journey_release_unused(j, hop, now, out);
     return false;
 }
 

@@ -250,6 +250,18 @@ static void read_n(fact_reader *reader, sj_slice value) {
     reader->facts->choices = n >= 1 && n <= SJ_JSON_MAX_CHOICES ? n : 1;
 }
 
+static void read_max_tokens(fact_reader *reader, sj_slice value) {
+    enum { DIGITS_MAX = 9 };
+    int64_t n = 0;
+    for (size_t i = 0; i < value.n; i++) {
+        if (value.p[i] < '0' || value.p[i] > '9' || i == DIGITS_MAX)
+            return;
+        n = n * 10 + (value.p[i] - '0');
+    }
+    if (n > reader->facts->max_tokens)
+        reader->facts->max_tokens = n;
+}
+
 static bool find_type(void *context, sj_slice key, sj_slice value) {
     bool *hosted = context;
     if (is_word(key, "type"))
@@ -284,6 +296,9 @@ static bool read_member(void *context, sj_slice key, sj_slice value) {
         {"conversation", read_state},
         {"temperature", read_temperature},
         {"n", read_n},
+        {"max_tokens", read_max_tokens},
+        {"max_completion_tokens", read_max_tokens},
+        {"max_output_tokens", read_max_tokens},
     };
     for (size_t i = 0; i < sizeof members / sizeof *members; i++)
         if (is_word(key, members[i].key))

@@ -44,6 +44,7 @@ typedef struct sj_request_facts {
     bool bound_to_upstream; // previous_response_id, conversation, or file ids ("file_id" / "file_ids" anywhere with a value): keeps its upstream
     bool deterministic; // `temperature` is 0
     int choices;        // `n`, 1 when absent or odd
+    int64_t max_tokens; // the largest of max_tokens, max_completion_tokens, max_output_tokens; 0 when absent or odd
 } sj_request_facts;
 
 void sj_request_facts_read(sj_slice body, sj_request_facts *out);

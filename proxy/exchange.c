@@ -384,6 +384,13 @@ static void on_attempt_data(void *owner, sj_slice bytes) {
         exchange_hold_back(l);
 }
 
+static int64_t tokens_used(const sj_usage *usage) {
+    if (usage->total_tokens > 0)
+        return usage->total_tokens;
+    int64_t in = usage->prompt_tokens, out = usage->completion_tokens;
+    return (in > 0 ? in : 0) + (out > 0 ? out : 0);
+}
+
 static void on_attempt_end(void *owner, const sj_attempt_end *end, const sj_headers *trailers) {
     (void)trailers;
     leg *l = owner;
@@ -399,6 +406,8 @@ static void on_attempt_end(void *owner, const sj_attempt_end *end, const sj_head
             .lacks_only_done = sj_answer_lacks_only_done(&l->answer),
             .sent = end->sent,
             .own_side = end->own_side,
+            .connect_timed_out = end->connect_timed_out,
+            .tokens = tokens_used(&l->answer.completion.usage),
         };
         sj_answer_facts(&l->answer, end->end, &over.facts);
         sj_steps steps;

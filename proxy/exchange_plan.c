@@ -124,6 +124,15 @@ static uint64_t client_hash(const sj_exchange *e) {
     return sj_setup_hash(e->setup, credential.p ? credential : peer_address(e));
 }
 
+// About four bytes of JSON a token, and as many as may be generated. Pictures and sound in a body are far fewer tokens than bytes: bounded.
+static int64_t likely_tokens(const sj_exchange *e) {
+    enum { INPUT_MAX = 32768 };
+    if (!e->context.generation || !e->facts.is_object)
+        return 0;
+    int64_t input = (int64_t)(sj_body_bytes(e->body).n / 4);
+    return (input < INPUT_MAX ? input : INPUT_MAX) + e->facts.max_tokens * e->facts.choices;
+}
+
 static bool make_journey(sj_exchange *e) {
     const sj_config *config = exchange_config(e);
     sj_client_patience patience = sj_client_patience_read(e->headers);
@@ -133,7 +142,7 @@ static bool make_journey(sj_exchange *e) {
     sj_plan plan = {
         .hops = e->hops,
         .hop_count = e->hop_count,
-        .waiter = {.worker = e->worker->index, .exchange_id = e->id, .client = client_hash(e)},
+        .waiter = {e->worker->index, e->id, client_hash(e), likely_tokens(e)},
         .repeat = repeat_of(e),
         .movable = e->facts.is_object && !e->facts.model_spans_overflow && e->facts.model_span_count > 0,
         .bound = e->facts.bound_to_upstream,

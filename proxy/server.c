@@ -172,7 +172,7 @@ void sj_server_reload(sj_server *server, sj_config *config) {
             sj_wake wake = {0};
             do { // a raised limit lets waiters in
                 wake.set = false;
-                sj_admission_next(sj_setup_admission(setup, i), &wake);
+                sj_admission_next(sj_setup_admission(setup, i), clock_ms(), &wake);
                 if (wake.set)
                     grant(server, &wake.waiter);
             } while (wake.set);

@@ -40,6 +40,7 @@ typedef struct sj_attempt_end {
     sj_end end;             // never SJ_END_TIMED_OUT (a connect timeout is NEVER_SENT) nor SJ_END_CANCELLED
     bool sent;              // the request, or part of it, may have reached the upstream
     bool own_side;          // DNS, no route, connect refused or timed out
+    bool connect_timed_out;
     bool reused;            // the connection had served before
     int64_t connect_ms;     // 0 on a reused connection
     uint64_t bytes_received; // head and body

@@ -122,6 +122,7 @@ sj_attempt_end sj_attempt_end_of(const sj_attempt *attempt, CURLcode code) {
         .end = end_of(attempt, code),
         .sent = attempt->requests > 0,
         .own_side = is_own_side(attempt, code),
+        .connect_timed_out = attempt->requests == 0 && code == CURLE_OPERATION_TIMEDOUT,
         .reused = attempt->requests > 0 && !attempt->opened,
         .connect_ms = connect_ms(attempt),
         .bytes_received = attempt->head_bytes + attempt->body_bytes,

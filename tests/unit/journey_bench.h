@@ -56,7 +56,8 @@ __attribute__((unused)) static sj_retry_policy plain_policy(void) {
 __attribute__((unused)) static bench bench_with(size_t hops, const sj_target_rules *rules, int max_concurrent,
                                                 int max_waiting) {
     bench b = {.now = BENCH_START_MS};
-    sj_admission_rules slots = {max_concurrent, max_waiting, 300000};
+    sj_admission_rules slots = {
+        .max_concurrent = max_concurrent, .max_waiting = max_waiting, .timeout_ms = 300000};
     b.global = sj_global_breaker_new(&sj_breaker_rules_default, 1, b.now);
     assert_non_null(b.global);
     for (size_t i = 0; i < hops; i++) {

@@ -24,9 +24,30 @@ static sj_admission *new_admission(int slots, int places) {
     return admission;
 }
 
+static int64_t now = 1000; // of the tests with one thread
+static int64_t again;
+
 static sj_slot_answer acquire(sj_admission *admission, uint64_t exchange, uint64_t client) {
     sj_waiter waiter = {.worker = 3, .exchange_id = exchange, .client = client};
-    return sj_admission_acquire(admission, &waiter);
+    again = -1;
+    return sj_admission_acquire(admission, &waiter, now, &again);
+}
+
+// Nobody else is concerned.
+static sj_slot_answer look(sj_admission *admission, uint64_t exchange) {
+    sj_wake wake;
+    again = -1;
+    sj_slot_answer answer = sj_admission_look(admission, exchange, now, &again, &wake);
+    assert_false(wake.set);
+    return answer;
+}
+
+// Its slot has been granted; whom that wakes next, 0 nobody.
+static uint64_t take(sj_admission *admission, uint64_t exchange) {
+    sj_wake wake;
+    assert_int_equal(look(admission, exchange), SJ_SLOT_GRANTED);
+    sj_admission_take(admission, exchange, now, &wake);
+    return wake.set ? wake.waiter.exchange_id : 0;
 }
 
 static void expect(sj_admission *admission, int in_flight, int waiting) {
@@ -38,13 +59,11 @@ static void expect(sj_admission *admission, int in_flight, int waiting) {
 // Releases a slot; the exchange that got it takes it. 0: nobody did.
 static uint64_t release(sj_admission *admission) {
     sj_wake wake;
-    sj_admission_release(admission, &wake);
+    sj_admission_release(admission, now, &wake);
     if (!wake.set)
         return 0;
     assert_int_equal(wake.waiter.worker, 3);
-    assert_true(sj_admission_granted(admission, wake.waiter.exchange_id));
-    sj_admission_take(admission, wake.waiter.exchange_id);
-    assert_false(sj_admission_granted(admission, wake.waiter.exchange_id));
+    assert_int_equal(take(admission, wake.waiter.exchange_id), 0);
     return wake.waiter.exchange_id;
 }
 
@@ -79,7 +98,6 @@ static void the_queue_is_bounded(void **unused) {
         assert_int_equal(acquire(admission, i, i), SJ_SLOT_QUEUED);
     assert_int_equal(acquire(admission, 6, 6), SJ_SLOT_FULL);
     expect(admission, 2, 3);
-    assert_false(sj_admission_granted(admission, 6));
     assert_int_equal(release(admission), 3);
     assert_int_equal(acquire(admission, 6, 6), SJ_SLOT_QUEUED);
     for (uint64_t i = 4; i <= 6; i++)
@@ -96,24 +114,24 @@ static void one_may_leave_at_any_time(void **unused) {
     assert_int_equal(acquire(admission, 1, 1), SJ_SLOT_GRANTED);
     for (uint64_t i = 2; i <= 5; i++)
         assert_int_equal(acquire(admission, i, 1), SJ_SLOT_QUEUED);
-    sj_admission_leave(admission, 3, &wake); // waiting, in the middle
+    sj_admission_leave(admission, 3, now, &wake); // waiting, in the middle
     assert_false(wake.set);
     expect(admission, 1, 3);
-    sj_admission_release(admission, &wake); // grants 2
+    sj_admission_release(admission, now, &wake); // grants 2
     assert_true(wake.set && wake.waiter.exchange_id == 2);
     expect(admission, 1, 2);
-    sj_admission_leave(admission, 2, &wake); // granted, not taken: its slot wakes the next
+    sj_admission_leave(admission, 2, now, &wake); // granted, not taken: its slot wakes the next
     assert_true(wake.set && wake.waiter.exchange_id == 4);
     expect(admission, 1, 1);
-    sj_admission_leave(admission, 2, &wake); // gone, and never here: nothing
+    sj_admission_leave(admission, 2, now, &wake); // gone, and never here: nothing
     assert_false(wake.set);
-    sj_admission_leave(admission, 99, &wake);
+    sj_admission_leave(admission, 99, now, &wake);
     assert_false(wake.set);
-    sj_admission_take(admission, 4);
-    sj_admission_leave(admission, 4, &wake); // taken: the queue knows it no more
+    assert_int_equal(take(admission, 4), 0);
+    sj_admission_leave(admission, 4, now, &wake); // taken: the queue knows it no more
     assert_false(wake.set);
     expect(admission, 1, 1);
-    sj_admission_leave(admission, 5, &wake);
+    sj_admission_leave(admission, 5, now, &wake);
     assert_int_equal(release(admission), 0);
     sj_admission_free(&admission);
 }
@@ -125,24 +143,147 @@ static void a_new_limit_holds(void **unused) {
     assert_int_equal(acquire(admission, 1, 1), SJ_SLOT_GRANTED);
     for (uint64_t i = 2; i <= 5; i++)
         assert_int_equal(acquire(admission, i, i), SJ_SLOT_QUEUED);
-    sj_admission_next(admission, &wake);
+    sj_admission_next(admission, now, &wake);
     assert_false(wake.set);
-    sj_admission_set_rules(admission, &(sj_admission_rules){3, 4, 1000});
-    assert_int_equal(sj_admission_rules_of(admission).timeout_ms, 1000);
+    sj_admission_set_rules(admission,
+                           &(sj_admission_rules){.max_concurrent = 3, .max_waiting = 4, .timeout_ms = 1000});
     assert_int_equal(acquire(admission, 6, 6), SJ_SLOT_FULL); // nobody passes those who wait
-    for (uint64_t i = 2; i <= 3; i++) {
-        sj_admission_next(admission, &wake);
-        assert_true(wake.set && wake.waiter.exchange_id == i);
-        sj_admission_take(admission, i);
-    }
-    sj_admission_next(admission, &wake);
-    assert_false(wake.set);
+    sj_admission_next(admission, now, &wake);
+    assert_true(wake.set && wake.waiter.exchange_id == 2);
+    assert_int_equal(take(admission, 2), 3); // each one passes on what is left
+    assert_int_equal(take(admission, 3), 0);
     expect(admission, 3, 2);
-    sj_admission_set_rules(admission, &(sj_admission_rules){1, 10, 1000});
+    sj_admission_set_rules(admission,
+                           &(sj_admission_rules){.max_concurrent = 1, .max_waiting = 10, .timeout_ms = 1000});
     assert_int_equal(release(admission) + release(admission), 0); // down to the smaller limit first
     assert_int_equal(release(admission), 4);
     assert_int_equal(release(admission), 5);
     assert_int_equal(release(admission), 0);
+    sj_admission_free(&admission);
+}
+
+static void one_waits_as_long_as_allowed(void **unused) {
+    (void)unused;
+    sj_admission *admission = new_admission(1, 10);
+    sj_wake wake;
+    assert_int_equal(acquire(admission, 1, 1), SJ_SLOT_GRANTED);
+    assert_int_equal(acquire(admission, 2, 2), SJ_SLOT_QUEUED);
+    assert_int_equal(again, now + 300000);
+    now += 1000;
+    assert_int_equal(acquire(admission, 3, 3), SJ_SLOT_QUEUED);
+    now += 298999;
+    assert_int_equal(look(admission, 2), SJ_SLOT_QUEUED);
+    assert_int_equal(again, now + 1);
+    now++;
+    assert_int_equal(look(admission, 2), SJ_SLOT_LATE);
+    expect(admission, 1, 1);
+    sj_admission_release(admission, now, &wake);
+    now += 1000;
+    assert_int_equal(look(admission, 3), SJ_SLOT_GRANTED); // in time, though it looks late
+    assert_int_equal(take(admission, 3), 0);
+    assert_int_equal(release(admission), 0);
+    sj_admission_free(&admission);
+}
+
+// folly's Codel allows a queue that stands a fraction of the time it allows one that empties now and then.
+static void a_queue_that_stands_is_short(void **unused) {
+    (void)unused;
+    sj_admission_rules rules = {
+        .max_concurrent = 1, .max_waiting = 10, .timeout_ms = 300000, .standing_queue = true};
+    sj_admission *admission = sj_admission_new(&rules);
+    int64_t start = now;
+    assert_int_equal(acquire(admission, 1, 1), SJ_SLOT_GRANTED);
+    assert_int_equal(acquire(admission, 2, 1), SJ_SLOT_QUEUED);
+    assert_int_equal(again, start + 30000);
+    now = start + 10000;
+    assert_int_equal(acquire(admission, 3, 1), SJ_SLOT_QUEUED);
+    assert_int_equal(again, start + 30000);
+    assert_int_equal(release(admission), 2);
+    now = start + 29000;
+    assert_int_equal(acquire(admission, 4, 1), SJ_SLOT_QUEUED);
+    assert_int_equal(again, start + 31000);
+    now = start + 30000; // the first of them is long through, but it was never empty
+    assert_int_equal(look(admission, 3), SJ_SLOT_LATE);
+    assert_int_equal(acquire(admission, 5, 1), SJ_SLOT_QUEUED);
+    assert_int_equal(again, start + 32000);
+    now = start + 31000;
+    assert_int_equal(look(admission, 4), SJ_SLOT_LATE);
+    assert_int_equal(release(admission), 5); // empty
+    assert_int_equal(acquire(admission, 6, 1), SJ_SLOT_QUEUED);
+    assert_int_equal(again, now + 30000);
+    assert_int_equal(release(admission), 6);
+    assert_int_equal(release(admission), 0);
+    sj_admission_free(&admission);
+}
+
+static void the_limit_follows_the_upstream(void **unused) {
+    (void)unused;
+    sj_admission_rules rules = {
+        .max_concurrent = 10, .max_waiting = 100, .timeout_ms = 1000, .adaptive = true};
+    sj_admission *admission = sj_admission_new(&rules);
+    for (uint64_t i = 1; i <= 10; i++)
+        assert_int_equal(acquire(admission, i, i), SJ_SLOT_GRANTED);
+    for (uint64_t i = 11; i <= 40; i++)
+        assert_int_equal(acquire(admission, i, i), SJ_SLOT_QUEUED);
+    for (int i = 0; i < 5; i++)
+        sj_admission_congested(admission, SJ_CONGESTION_REFUSED, now - 100, now);
+    sj_admission_stats stats = sj_admission_read(admission);
+    assert_int_equal(stats.limit, 9);
+    assert_int_equal(stats.max, 10);
+    assert_int_equal(stats.cuts, 1);
+    assert_int_equal(release(admission), 0);
+    assert_int_equal(release(admission), 11);
+    for (uint64_t i = 12; i <= 40; i++) { // a success a second, started after the cut
+        now += 1000;
+        sj_admission_succeeded(admission, now - 900, now);
+        if (sj_admission_read(admission).limit == 10)
+            break;
+        assert_int_equal(release(admission), i);
+    }
+    assert_int_equal(sj_admission_read(admission).limit, 10);
+    sj_wake wake;
+    sj_admission_release(admission, now, &wake); // two are free now: whoever gets the one passes on the other
+    assert_true(wake.set);
+    assert_int_equal(take(admission, wake.waiter.exchange_id), wake.waiter.exchange_id + 1);
+    assert_int_equal(take(admission, wake.waiter.exchange_id + 1), 0);
+    while (sj_admission_read(admission).in_flight)
+        (void)release(admission);
+    sj_admission_free(&admission);
+}
+
+static void refusals_say_when_honestly(void **unused) {
+    (void)unused;
+    sj_admission *admission = new_admission(1, 1000);
+    sj_rng rng;
+    sj_rng_seed(&rng, base_seed());
+    assert_int_equal(acquire(admission, 1, 1), SJ_SLOT_GRANTED);
+    for (int i = 0; i < 50; i++) // nothing is known yet
+        assert_in_range(sj_admission_retry_after_ms(admission, now, &rng), 10000, 15000);
+    uint64_t id = 1;
+    for (int i = 0; i < 400; i++) { // ten a second
+        now += 100;
+        assert_int_equal(acquire(admission, ++id, 1), SJ_SLOT_QUEUED);
+        assert_int_equal(release(admission), id);
+    }
+    for (int i = 0; i < 99; i++)
+        assert_int_equal(acquire(admission, ++id, 1), SJ_SLOT_QUEUED);
+    int64_t least = INT64_MAX, most = 0;
+    for (int i = 0; i < 500; i++) { // a hundred at ten a second
+        int64_t ms = sj_admission_retry_after_ms(admission, now, &rng);
+        least = ms < least ? ms : least;
+        most = ms > most ? ms : most;
+    }
+    assert_in_range(least, 10000, 11000);
+    assert_in_range(most, 14500, 16500);
+    while (sj_admission_read(admission).waiting)
+        (void)release(admission);
+    assert_in_range(sj_admission_retry_after_ms(admission, now, &rng), 1000, 1500);
+    for (int i = 0; i < 900; i++)
+        assert_int_equal(acquire(admission, ++id, 1), SJ_SLOT_QUEUED);
+    now += 20000; // nothing moves any more
+    assert_int_equal(sj_admission_retry_after_ms(admission, now, &rng), 60000);
+    while (sj_admission_read(admission).in_flight)
+        (void)release(admission);
     sj_admission_free(&admission);
 }
 
@@ -190,6 +331,13 @@ static void check_fair(const struct model *model, int granted) {
             assert_true(model->last_grant[other] > model->last_grant[client]);
 }
 
+static void note_grant(struct model *model, int at) {
+    check_fair(model, at);
+    set_phase(model, at, GRANTED);
+    model->last_grant[model->list[at].client] = model->steps;
+    model->grants++;
+}
+
 static void note_wake(struct model *model, const sj_wake *wake) {
     if (!wake->set)
         return;
@@ -199,10 +347,7 @@ static void note_wake(struct model *model, const sj_wake *wake) {
         at++;
     assert_true(at < EXCHANGES);
     assert_int_equal(wake->waiter.client, model->list[at].client);
-    check_fair(model, at);
-    set_phase(model, at, GRANTED);
-    model->last_grant[model->list[at].client] = model->steps;
-    model->grants++;
+    note_grant(model, at);
 }
 
 static void start(struct model *model, int at) {
@@ -225,46 +370,63 @@ static void start(struct model *model, int at) {
 
 static void leave(struct model *model, int at) {
     sj_wake wake;
-    sj_admission_leave(model->admission, model->list[at].id, &wake);
+    sj_admission_leave(model->admission, model->list[at].id, now, &wake);
     set_phase(model, at, IDLE);
     note_wake(model, &wake);
 }
 
 static void finish(struct model *model, int at) {
     sj_wake wake;
-    sj_admission_release(model->admission, &wake);
+    sj_admission_release(model->admission, now, &wake);
     set_phase(model, at, IDLE);
     note_wake(model, &wake);
 }
 
 static void change_limits(struct model *model) {
-    sj_wake wake = {.set = true};
+    sj_wake wake;
     model->slots = (int)sj_rng_between(&model->rng, 1, 30);
     model->places = (int)sj_rng_between(&model->rng, 0, 150);
-    sj_admission_set_rules(model->admission, &(sj_admission_rules){model->slots, model->places, 1});
-    while (wake.set) {
-        model->steps++;
-        sj_admission_next(model->admission, &wake);
-        note_wake(model, &wake);
-    }
+    sj_admission_rules rules = {
+        .max_concurrent = model->slots, .max_waiting = model->places, .timeout_ms = 300000};
+    sj_admission_set_rules(model->admission, &rules);
+    model->steps++;
+    sj_admission_next(model->admission, now, &wake);
+    note_wake(model, &wake);
+}
+
+static void take_or_wait(struct model *model, int at) {
+    sj_wake wake;
+    sj_slot_answer answer = look(model->admission, model->list[at].id);
+    if (answer == SJ_SLOT_GRANTED &&
+        model->list[at].phase == WAITING) // the one who passes it on is not there yet
+        note_grant(model, at);
+    assert_int_equal(answer, model->list[at].phase == GRANTED ? SJ_SLOT_GRANTED : SJ_SLOT_QUEUED);
+    if (answer != SJ_SLOT_GRANTED)
+        return;
+    sj_admission_take(model->admission, model->list[at].id, now, &wake);
+    set_phase(model, at, HOLDING);
+    model->steps++;
+    note_wake(model, &wake);
 }
 
 static void step(struct model *model, int at) {
     model->steps++;
     bool leaves = sj_rng_between(&model->rng, 0, 3) == 0;
-    if (model->list[at].phase == IDLE) {
+    if (model->list[at].phase == IDLE)
         start(model, at);
-    } else if (model->list[at].phase == HOLDING) {
+    else if (model->list[at].phase == HOLDING)
         finish(model, at);
-    } else if (leaves) {
+    else if (leaves)
         leave(model, at);
-    } else if (model->list[at].phase == GRANTED) {
-        assert_true(sj_admission_granted(model->admission, model->list[at].id));
-        sj_admission_take(model->admission, model->list[at].id);
-        set_phase(model, at, HOLDING);
-    } else {
-        assert_false(sj_admission_granted(model->admission, model->list[at].id));
-    }
+    else
+        take_or_wait(model, at);
+}
+
+// Nobody waits for a free slot, unless one who was woken has yet to pass it on.
+static void check_progress(const struct model *model) {
+    int busy = model->counts[GRANTED] + model->counts[HOLDING];
+    if (model->counts[WAITING] > 0 && busy < model->slots)
+        assert_true(model->counts[GRANTED] > 0);
 }
 
 static void random_interleavings(void **unused) {
@@ -279,6 +441,7 @@ static void random_interleavings(void **unused) {
         if (sj_rng_between(&model.rng, 0, 400) == 0)
             change_limits(&model);
         expect(model.admission, model.counts[GRANTED] + model.counts[HOLDING], model.counts[WAITING]);
+        check_progress(&model);
     }
     assert_true(model.grants > 1000);
     for (int at = 0; at < EXCHANGES; at++) {
@@ -297,7 +460,7 @@ static void random_interleavings(void **unused) {
 
 // ---- threads --------------------------------------------------------------------------------------------
 
-enum { WORKERS = 4, LANES = 8, PER_WORKER = 1000, SLOTS = 3, MAIL = 64 };
+enum { WORKERS = 4, LANES = 8, PER_WORKER = 1000, SLOTS = 3, MAIL = 64, TIME = 1000 };
 
 struct mailbox {
     pthread_mutex_t mutex;
@@ -340,9 +503,9 @@ static void post(struct office *office, const sj_wake *wake) {
 }
 
 static void hold(struct worker *worker, struct lane *lane) {
-    int now = atomic_fetch_add(&worker->office->holding, 1) + 1;
+    int held = atomic_fetch_add(&worker->office->holding, 1) + 1;
     int most = atomic_load(&worker->office->most);
-    while (now > most && !atomic_compare_exchange_weak(&worker->office->most, &most, now)) {
+    while (held > most && !atomic_compare_exchange_weak(&worker->office->most, &most, held)) {
     }
     lane->phase = HOLDING;
 }
@@ -352,8 +515,14 @@ static void on_mail(struct worker *worker, uint64_t id) {
         struct lane *lane = &worker->lanes[i];
         if (lane->phase != WAITING || lane->id != id)
             continue; // it left meanwhile, and gave the slot back then
-        worker->failed |= !sj_admission_granted(worker->office->admission, id);
-        sj_admission_take(worker->office->admission, id);
+        sj_admission *admission = worker->office->admission;
+        sj_wake wake;
+        int64_t at;
+        sj_slot_answer answer = sj_admission_look(admission, id, TIME, &at, &wake);
+        post(worker->office, &wake);
+        worker->failed |= answer != SJ_SLOT_GRANTED;
+        sj_admission_take(admission, id, TIME, &wake);
+        post(worker->office, &wake);
         atomic_fetch_add(&worker->office->granted_by_mail, 1);
         hold(worker, lane);
     }
@@ -390,19 +559,20 @@ static void turn_lane(struct worker *worker, struct lane *lane, bool open) {
     sj_wake wake = {.set = false};
     if (lane->phase == IDLE && open) {
         lane->id = atomic_fetch_add(&worker->office->next_id, 1) + 1;
-        sj_waiter waiter = {worker->index, lane->id, lane->id % 7};
-        sj_slot_answer answer = sj_admission_acquire(admission, &waiter);
+        sj_waiter waiter = {worker->index, lane->id, lane->id % 7, 0};
+        int64_t at;
+        sj_slot_answer answer = sj_admission_acquire(admission, &waiter, TIME, &at);
         if (answer == SJ_SLOT_GRANTED)
             hold(worker, lane);
         else if (answer == SJ_SLOT_QUEUED)
             lane->phase = WAITING;
     } else if (lane->phase == HOLDING) {
         atomic_fetch_sub(&worker->office->holding, 1);
-        sj_admission_release(admission, &wake);
+        sj_admission_release(admission, TIME, &wake);
         lane->phase = IDLE;
         worker->finished++;
     } else if (lane->phase == WAITING && sj_rng_between(&worker->rng, 0, 9) == 0) {
-        sj_admission_leave(admission, lane->id, &wake);
+        sj_admission_leave(admission, lane->id, TIME, &wake);
         lane->phase = IDLE;
     }
     post(worker->office, &wake);
@@ -456,6 +626,10 @@ int main(void) {
         cmocka_unit_test(the_queue_is_bounded),
         cmocka_unit_test(one_may_leave_at_any_time),
         cmocka_unit_test(a_new_limit_holds),
+        cmocka_unit_test(one_waits_as_long_as_allowed),
+        cmocka_unit_test(a_queue_that_stands_is_short),
+        cmocka_unit_test(the_limit_follows_the_upstream),
+        cmocka_unit_test(refusals_say_when_honestly),
         cmocka_unit_test(random_interleavings),
         cmocka_unit_test(workers_share_the_slots),
     };

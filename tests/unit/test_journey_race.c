@@ -117,17 +117,17 @@ static void any_model_by_option(void **unused) {
 static void a_race_never_queues(void **unused) {
     (void)unused;
     bench b = racing_bench(2, true);
-    sj_admission_rules one = {1, 1024, 300000};
+    sj_admission_rules one = {.max_concurrent = 1, .max_waiting = 1024, .timeout_ms = 300000};
     sj_admission_set_rules(b.admissions[1], &one);
     sj_waiter other = {.worker = 0, .exchange_id = BENCH_STRANGER, .client = 1};
-    assert_int_equal(sj_admission_acquire(b.admissions[1], &other), SJ_SLOT_GRANTED);
+    assert_true(sj_admission_try(b.admissions[1], &other, b.now));
     go(&b);
     wakes_after(&b, 10000, "");
     assert_int_equal(sj_admission_read(b.admissions[1]).waiting, 0);
     assert_int_equal(spent(&b, 1), 0);
     gone(&b);
     sj_wake wake;
-    sj_admission_release(b.admissions[1], &wake);
+    sj_admission_release(b.admissions[1], b.now, &wake);
     over(&b);
     bench_free(&b);
 }

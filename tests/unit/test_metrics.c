@@ -203,7 +203,8 @@ static void view_is_shown(void **state) {
     sj_changes changes = {0};
     sj_target_force(target, SJ_BREAKER_FORCED_OPEN, 10, &changes);
     sj_waiter waiter = {.exchange_id = 1};
-    assert_int_equal(sj_admission_acquire(admission, &waiter), SJ_SLOT_GRANTED);
+    int64_t again_ms;
+    assert_int_equal(sj_admission_acquire(admission, &waiter, 0, &again_ms), SJ_SLOT_GRANTED);
     const char *name = "a";
     sj_global_breaker *global = sj_global_breaker_new(&sj_breaker_rules_default, 1, 0);
     sj_server_view view = {
@@ -256,7 +257,7 @@ static void view_is_shown(void **state) {
     sj_buffer_free(&out);
     sj_registry_free(&registry);
     sj_wake wake;
-    sj_admission_release(admission, &wake);
+    sj_admission_release(admission, 0, &wake);
     sj_target_unref(&target);
     sj_global_breaker_free(&global);
     sj_admission_free(&admission);
