@@ -20,7 +20,7 @@ sj_journey *sj_journey_new(const sj_plan *plan) {
     j->plan = *plan;
     if (j->plan.hop_count > MAX_HOPS)
         j->plan.hop_count = MAX_HOPS;
-    j->earliest_ms = INT64_MAX;
+    j->earliest_ms = j->keepalive_at_ms = INT64_MAX;
     sj_rng_seed(&j->rng, plan->seed);
     return j;
 }
@@ -98,6 +98,8 @@ static void ended_after_commit(sj_journey *j, attempt_state *a, const sj_attempt
 void sj_journey_admitted(sj_journey *j, int64_t now, sj_steps *out) {
     clear(out);
     assert(j->state == STATE_NEW);
+    if (j->plan.stream && j->plan.keepalive_ms > 0)
+        j->keepalive_at_ms = now + j->plan.keepalive_ms;
     journey_begin(j, now, out);
 }
 
@@ -121,7 +123,13 @@ void sj_journey_attempt_says(sj_journey *j, int attempt, unsigned says, int64_t 
     a->active_ms = now;
     if (a->said != SAID_ERROR && (says & (SJ_SAYS_ALL_BUT_DONE | SJ_SAYS_WHOLE)))
         a->said = says & SJ_SAYS_WHOLE ? SAID_ALL : SAID_ALL_BUT_DONE;
-    if (j->state == STATE_ATTEMPTING && (says & (SJ_SAYS_CONTENT | SJ_SAYS_FINISH)))
+    bool speaks = says & (SJ_SAYS_CONTENT | SJ_SAYS_FINISH);
+    bool held_back = j->plan.verified && a->inspected && !(says & SJ_SAYS_OVERFLOW);
+    if (j->state != STATE_ATTEMPTING || !speaks)
+        return;
+    if (held_back && !a->content) // the target has shown what it can; the race is over
+        journey_content(j, a, now, out);
+    else if (!held_back)
         commit(j, a, now, out);
 }
 
@@ -166,10 +174,14 @@ void sj_journey_attempt_ended(sj_journey *j, int attempt, const sj_attempt_over 
     attempt_state *a = journey_running(j, attempt);
     if (!a)
         return;
-    if (j->state == STATE_COMMITTED)
+    if (j->state == STATE_COMMITTED) {
         ended_after_commit(j, a, over, now, out);
-    else
-        journey_ended_before_commit(j, a, over, false, now, out);
+        return;
+    }
+    sj_attempt_over known = *over;
+    if (a->said == SAID_ALL || a->said == SAID_ALL_BUT_DONE) // held back, and complete however the connection went down
+        known.facts.end = SJ_END_WHOLE;
+    journey_ended_before_commit(j, a, &known, false, now, out);
 }
 
 void sj_journey_attempt_held(sj_journey *j, int attempt, bool held, int64_t now) {
@@ -233,21 +245,23 @@ static int64_t attempt_due(const sj_journey *j, const attempt_state *a) {
         return committed_due(j, a);
     if (!j->plan.stream)
         return a->started_ms + h->answer_timeout_ms;
+    if (a->said == SAID_ALL_BUT_DONE || a->said == SAID_ALL)
+        return a->active_ms + QUIET_COMPLETES_MS;
     int64_t due =
         a->head_ms < 0 ? a->started_ms + h->first_byte_timeout_ms : a->active_ms + h->idle_timeout_ms;
-    return a->permit.probe_until_ms > 0 ? journey_sooner(due, a->permit.probe_until_ms) : due;
+    return a->permit.probe_until_ms > 0 && !a->content ? journey_sooner(due, a->permit.probe_until_ms) : due;
 }
 
 // Or when it gets company.
 static int64_t attempt_ring(const sj_journey *j, const attempt_state *a) {
     int64_t due = attempt_due(j, a);
-    return j->state == STATE_ATTEMPTING ? journey_sooner(due, a->race_ms) : due;
+    return j->state == STATE_ATTEMPTING && !a->content ? journey_sooner(due, a->race_ms) : due;
 }
 
 int64_t sj_journey_due_ms(const sj_journey *j) {
     if (j->state == STATE_OVER || j->state == STATE_NEW)
         return INT64_MAX;
-    int64_t due = j->state == STATE_COMMITTED ? INT64_MAX : j->plan.deadline_ms;
+    int64_t due = j->state == STATE_COMMITTED ? INT64_MAX : journey_sooner(j->plan.deadline_ms, j->keepalive_at_ms);
     if (j->state == STATE_WAITING || j->state == STATE_QUEUED)
         due = journey_sooner(due, j->wait_until_ms);
     for (int i = 0; i < MAX_RUNNING; i++)
@@ -258,8 +272,9 @@ int64_t sj_journey_due_ms(const sj_journey *j) {
 
 static void attempt_timed_out(sj_journey *j, attempt_state *a, int64_t now, sj_steps *out) {
     if (j->state != STATE_COMMITTED) {
+        bool all = a->said == SAID_ALL || a->said == SAID_ALL_BUT_DONE;
         sj_attempt_over over = {
-            .facts = {.end = SJ_END_TIMED_OUT, .status = a->status, .error_code = "", .error_message = ""},
+            .facts = {.end = all ? SJ_END_WHOLE : SJ_END_TIMED_OUT, .status = a->status, .error_code = "", .error_message = ""},
             .sent = true,
         };
         journey_ended_before_commit(j, a, &over, true, now, out);
@@ -289,6 +304,11 @@ void sj_journey_timer(sj_journey *j, int64_t now, sj_steps *out) {
         deadline_passed(j, now, out);
         return;
     }
+    if (j->state != STATE_COMMITTED && now >= j->keepalive_at_ms) {
+        j->keepalive_at_ms = now + j->plan.keepalive_ms;
+        (void)journey_step(out, SJ_STEP_KEEPALIVE);
+        return;
+    }
     if (j->state == STATE_WAITING) {
         wait_over(j, now, out);
         return;
@@ -303,7 +323,8 @@ void sj_journey_timer(sj_journey *j, int64_t now, sj_steps *out) {
             return;
         }
     for (int i = 0; i < MAX_RUNNING; i++)
-        if (j->running[i].id && j->state == STATE_ATTEMPTING && now >= j->running[i].race_ms) {
+        if (j->running[i].id && j->state == STATE_ATTEMPTING && !j->running[i].content &&
+            now >= j->running[i].race_ms) {
             journey_race(j, &j->running[i], now, out);
             return;
         }

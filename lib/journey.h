@@ -59,6 +59,8 @@ typedef struct sj_plan {
     bool stream;          // the request asked for a stream
     bool client_retrying; // x-stainless-retry-count >= 1: one attempt per target, paying the budget
     int64_t deadline_ms;  // absolute; bounds the time to commit
+    bool verified;        // a stream is held back until it is complete: a break is then invisible
+    int64_t keepalive_ms; // before commit of a stream: how often the client gets a sign of life; 0 off
     int64_t stream_max_ms;// after commit; 0 off
     int64_t fallback_gate_ms;
     sj_sticky *sticky; // of the route; NULL none. Borrowed
@@ -74,6 +76,7 @@ typedef enum sj_step_kind {
     SJ_STEP_COMMIT,      // what is held of attempt `attempt` goes to the client now, and everything after it as it comes
     SJ_STEP_DELIVER,     // attempt `attempt`'s whole held answer goes to the client; the exchange is over
     SJ_STEP_DELIVER_SAVED,
+    SJ_STEP_KEEPALIVE,   // a sign of life for the client, who gets his head with the first one
     SJ_STEP_SUPPLY_DONE, // append `data: [DONE]` to the committed stream
     SJ_STEP_FINISH,      // end the committed answer cleanly
     SJ_STEP_BREAK,       // end the committed answer visibly: in-band error event where the protocol has one (not when `quiet`), then cut
@@ -139,6 +142,7 @@ void sj_journey_attempt_head(sj_journey *journey, int attempt, int status, const
 enum {
     SJ_SAYS_ALL_BUT_DONE = 1 << 8, // with this event the stream is complete but for [DONE]
     SJ_SAYS_WHOLE = 1 << 9,        // with this event the stream is complete by its protocol
+    SJ_SAYS_OVERFLOW = 1 << 10,    // no more can be held back
 };
 void sj_journey_attempt_says(sj_journey *journey, int attempt, unsigned says, int64_t now_ms, sj_steps *out);
 // An error event in an inspected stream; code and message are borrowed for the call. Before commit it may end the attempt (then CANCEL is among

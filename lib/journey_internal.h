@@ -73,6 +73,7 @@ struct sj_journey {
     int64_t saved_upstream_ms;
     // waiting
     int64_t wait_until_ms, wait_since_ms;
+    int64_t keepalive_at_ms; // INT64_MAX never
     wait_reason wait_for;
     int64_t gate_turn_ms, gate_look_ms; // of the gate being waited at; 0 none
     int64_t unhinted_wait_ms; // towards max_wait_total

@@ -5,10 +5,10 @@
 #include <errno.h>
 #include <stdlib.h>
 
-enum { HELD_SLACK = 64 * 1024, INFLATED_MAX = 16 * 1024 * 1024 };
+enum { HELD_SLACK = 64 * 1024, INFLATED_MAX = 16 * 1024 * 1024, VERIFIED_MAX = 8 * 1024 * 1024 };
 
 void sj_answer_init(sj_answer *answer, const sj_answer_context *context) {
-    *answer = (sj_answer){.context = *context, .content_length = -1, .held = sj_buffer_with_max(context->inspect_max + HELD_SLACK)};
+    *answer = (sj_answer){.context = *context, .content_length = -1, .held = sj_buffer_with_max((context->verified ? VERIFIED_MAX : context->inspect_max) + HELD_SLACK)};
     sj_headers_init(&answer->headers);
     sj_completion_init(&answer->completion, context->protocol, context->choices);
 }
@@ -65,7 +65,12 @@ bool sj_answer_is_inspected(const sj_answer *answer) { return answer->mode == SJ
 
 // ---- bytes ----------------------------------------------------------------------------------------------------------------------
 
-// Held bytes never grow past inspect_max (and what one read brings): then the answer is let go as it is.
+static size_t hold_max(const sj_answer *answer) {
+    bool verified = answer->context.verified && answer->mode == SJ_ANSWER_STREAM;
+    return verified ? VERIFIED_MAX : answer->context.inspect_max;
+}
+
+// Held bytes never grow past their bound (and what one read brings): then the answer is let go as it is.
 static void keep(sj_answer *answer, sj_slice bytes, const sj_answer_listener *listener, void *owner) {
     if (answer->committed) {
         listener->on_bytes(owner, bytes);
@@ -75,9 +80,9 @@ static void keep(sj_answer *answer, sj_slice bytes, const sj_answer_listener *li
         answer->lost = answer->deaf = true; // no memory, or more than the slack
         return;
     }
-    if (answer->held.n > answer->context.inspect_max && !answer->overflowed) {
+    if (answer->held.n > hold_max(answer) && !answer->overflowed) {
         answer->overflowed = true;
-        listener->on_says(owner, SJ_SAYS_CONTENT);
+        listener->on_says(owner, SJ_SAYS_CONTENT | SJ_SAYS_OVERFLOW);
     }
 }
 

@@ -19,6 +19,7 @@ typedef struct sj_answer_context {
     int choices;          // `n` of the request
     bool generation;
     size_t inspect_max;
+    bool verified; // streams are held to their end
 } sj_answer_context;
 
 typedef struct sj_answer {

@@ -217,11 +217,10 @@ static void carry_out_step(sj_exchange *e, const sj_step *s) {
         start(e, s);
         return;
     case SJ_STEP_CANCEL:
-        if (l && l->answer.committed) { // what it told so far is still needed to end the answer
+        if (l) { // what it told so far may still be needed to end the answer
             l->answer.deaf = true;
             sj_attempt_cancel(&l->transfer);
-        } else
-            drop_leg(e, l);
+        }
         return;
     case SJ_STEP_SAVE:
         save(e, l);
@@ -231,10 +230,13 @@ static void carry_out_step(sj_exchange *e, const sj_step *s) {
         exchange_commit(e, l);
         return;
     case SJ_STEP_DELIVER:
-        exchange_deliver(e, l->answer.status, &l->answer.headers, sj_buffer_slice(&l->answer.held), l->answer.content_length, s->hop);
+        exchange_deliver_leg(e, l);
         return;
     case SJ_STEP_DELIVER_SAVED:
         exchange_deliver(e, e->saved.status, &e->saved.headers, sj_buffer_slice(&e->saved.body), e->saved.content_length, s->hop);
+        return;
+    case SJ_STEP_KEEPALIVE:
+        exchange_keepalive(e);
         return;
     case SJ_STEP_SUPPLY_DONE:
         exchange_supply_done(e, committed_leg(e));
@@ -379,6 +381,7 @@ static void on_attempt_data(void *owner, sj_slice bytes) {
     sj_answer_feed(&l->answer, bytes, &listener, l);
     // One note of life for the whole read; what it said has been told.
     on_says(l, 0);
+    arm_timer(l->exchange); // a finish brings the due time nearer
     // One turn of curl can bring more than a megabyte, and the commit waits for the turn's end.
     if (commit_is_due(l->exchange) && l->answer.held.n > SJ_FRONT_HIGH_WATER)
         exchange_hold_back(l);

@@ -57,6 +57,7 @@ struct sj_exchange {
     sj_step todo[TODO_MAX];
     int todo_count;
     bool start_asked, in_todo;
+    bool head_sent; // by a sign of life: what comes now comes inside the stream
     sj_exchange *todo_next;
     uv_timer_t timer;
     int64_t timer_at_ms; // 0: not armed
@@ -95,8 +96,11 @@ sj_attempt *exchange_start_transfer(sj_exchange *e, leg *l, bool fresh, const sj
 
 // exchange_reply.c
 void exchange_refuse(sj_exchange *e, sj_refusal refusal, const char *message, int64_t retry_after_s);
+// The leg's whole answer: of a stream that was held back, [DONE] is supplied when only that is missing.
+void exchange_deliver_leg(sj_exchange *e, leg *l);
 void exchange_deliver(sj_exchange *e, int status, const sj_headers *headers, sj_slice body, int64_t content_length, size_t hop);
 void exchange_commit(sj_exchange *e, leg *l);
+void exchange_keepalive(sj_exchange *e);
 void exchange_supply_done(sj_exchange *e, leg *l);
 void exchange_break(sj_exchange *e, leg *l, bool quiet);
 void exchange_health(sj_exchange *e, bool ready);

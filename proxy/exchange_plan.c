@@ -5,6 +5,8 @@
 
 #include <stdlib.h>
 
+enum { VERIFIED_KEEPALIVE_MS = 15000 };
+
 // ---- who asks -------------------------------------------------------------------------------------------------------------------
 
 static bool same_secret(sj_slice a, sj_slice b) {
@@ -133,6 +135,20 @@ static int64_t likely_tokens(const sj_exchange *e) {
     return (input < INPUT_MAX ? input : INPUT_MAX) + e->facts.max_tokens * e->facts.choices;
 }
 
+// Held back until it is complete: by the route, or for this request. Streams of unknown protocol are never complete, and never held.
+static bool is_verified(const sj_exchange *e) {
+    sj_slice asked = sj_headers_get(e->headers, "x-stormjib-stream");
+    bool wanted = asked.p ? sj_slice_equal_nocase(asked, SJ_SLICE("verified")) : e->route->stream == SJ_STREAM_VERIFIED;
+    bool known = e->context.protocol != SJ_PROTOCOL_OPAQUE && e->context.protocol != SJ_PROTOCOL_JSON;
+    return wanted && known && e->facts.stream;
+}
+
+static int64_t keepalive_ms(const sj_exchange *e) {
+    if (!e->facts.stream || !e->context.generation || e->context.protocol == SJ_PROTOCOL_OPAQUE || e->context.protocol == SJ_PROTOCOL_JSON)
+        return 0;
+    return e->route->keepalive_ms > 0 || !e->context.verified ? e->route->keepalive_ms : VERIFIED_KEEPALIVE_MS;
+}
+
 static bool make_journey(sj_exchange *e) {
     const sj_config *config = exchange_config(e);
     sj_client_patience patience = sj_client_patience_read(e->headers);
@@ -150,6 +166,8 @@ static bool make_journey(sj_exchange *e) {
         .stream = e->facts.stream,
         .client_retrying = patience.retry_count >= 1,
         .deadline_ms = exchange_now(e) + deadline,
+        .verified = e->context.verified,
+        .keepalive_ms = keepalive_ms(e),
         .stream_max_ms = config->stream_max_ms,
         .fallback_gate_ms = config->fallback_gate_ms,
         .sticky = e->hop_count > 1 ? sj_setup_sticky(e->setup, e->route) : NULL,
@@ -171,6 +189,7 @@ plan_fault exchange_plan(sj_exchange *e) {
     e->route = sj_config_route(exchange_config(e), e->path, sj_slice_of(e->facts.model));
     if (!e->route)
         return (plan_fault){SJ_REFUSAL_NOT_FOUND, "No route matches this path and model. Add a route, or one with model = \"*\"."};
+    e->context.verified = is_verified(e);
     for (size_t i = 0; i < e->route->hop_count && e->hop_count < EXCHANGE_MAX_HOPS; i++)
         if (!add_hop(e, &e->route->hops[i]))
             return no_memory;

@@ -54,6 +54,66 @@ static bool answer_headers(const sj_exchange *e, int status, const sj_headers *f
     return ok;
 }
 
+// ---- after a sign of life -------------------------------------------------------------------------------------------------------
+
+// The head went out with the first one: 200, an event stream. From then on whatever happens is told inside the stream.
+static void begin_early(sj_exchange *e) {
+    sj_headers headers;
+    sj_headers_init(&headers);
+    (void)add_text(&headers, "Content-Type", "text/event-stream; charset=utf-8");
+    (void)add_text(&headers, "Cache-Control", "no-cache");
+    add_labels(e, &headers, e->hops[sj_journey_read(e->journey).hop].label);
+    e->status = 200;
+    e->head_sent = true;
+    sj_call_begin(e->call, 200, &headers, -1);
+    sj_headers_free(&headers);
+}
+
+static void write_text(sj_exchange *e, sj_slice text) {
+    e->bytes_out += text.n;
+    (void)sj_call_write(e->call, text);
+}
+
+void exchange_keepalive(sj_exchange *e) {
+    if (!e->head_sent)
+        begin_early(e);
+    write_text(e, SJ_SLICE(": keepalive\n\n"));
+}
+
+static void break_with(sj_exchange *e, sj_refusal refusal, const char *message) {
+    sj_buffer event = sj_buffer_with_max(8192);
+    e->end = END_BROKEN;
+    e->refusal = refusal;
+    if (sj_completion_error_event(e->context.protocol, sj_refusal_code(refusal), message, &event))
+        write_text(e, sj_buffer_slice(&event));
+    sj_call_cut(e->call);
+    sj_buffer_free(&event);
+}
+
+static bool any_member(void *context, sj_slice key, sj_slice value) {
+    (void)context;
+    (void)key;
+    (void)value;
+    return true;
+}
+
+// An error answer of the upstream's, as an event: JSON stays JSON when its line ends become spaces.
+static void break_with_answer(sj_exchange *e, sj_slice body) {
+    sj_buffer event = sj_buffer_with_max(body.n + 64);
+    bool ok = body.n > 0 && sj_buffer_text(&event, "data: ") && sj_buffer_add(&event, body) && sj_buffer_text(&event, "\n\n");
+    for (size_t i = 6; ok && i < event.n - 2; i++)
+        if (event.p[i] == '\n' || event.p[i] == '\r')
+            event.p[i] = ' ';
+    if (ok && sj_json_walk_object(body, any_member, NULL)) {
+        write_text(e, sj_buffer_slice(&event));
+        e->end = END_BROKEN;
+        e->refusal = SJ_REFUSAL_MAX_RETRIES_EXCEEDED;
+        sj_call_cut(e->call);
+    } else
+        break_with(e, SJ_REFUSAL_MAX_RETRIES_EXCEEDED, "The upstream answered with an error after the stream had begun.");
+    sj_buffer_free(&event);
+}
+
 static void note_answer(sj_exchange *e, int status, const sj_headers *headers, size_t hop) {
     e->status = status;
     e->answer_hop = hop;
@@ -67,6 +127,10 @@ static void note_answer(sj_exchange *e, int status, const sj_headers *headers, s
 void exchange_deliver(sj_exchange *e, int status, const sj_headers *headers, sj_slice body, int64_t content_length, size_t hop) {
     sj_headers out;
     sj_headers_init(&out);
+    if (e->head_sent) {
+        break_with_answer(e, body);
+        return;
+    }
     note_answer(e, status, headers, hop);
     if (!answer_headers(e, status, headers, hop, &out))
         sj_call_cut(e->call);
@@ -80,8 +144,42 @@ void exchange_deliver(sj_exchange *e, int status, const sj_headers *headers, sj_
     sj_headers_free(&out);
 }
 
+void exchange_deliver_leg(sj_exchange *e, leg *l) {
+    sj_answer *answer = &l->answer;
+    bool stream = answer->mode == SJ_ANSWER_STREAM;
+    if (stream && sj_answer_lacks_only_done(answer) && !sj_buffer_text(&answer->held, answer->unterminated ? "\n\ndata: [DONE]\n\n" : "data: [DONE]\n\n"))
+        answer->held.n = 0; // no room left: told as broken
+    if (!e->head_sent || !stream) {
+        exchange_deliver(e, answer->status, &answer->headers, sj_buffer_slice(&answer->held), answer->content_length, l->hop);
+        return;
+    }
+    note_answer(e, 200, &answer->headers, l->hop);
+    write_text(e, sj_buffer_slice(&answer->held));
+    e->end = END_ANSWERED;
+    sj_call_finish(e->call, NULL);
+}
+
+static void flow_on(sj_exchange *e, leg *l) {
+    l->answer.committed = true;
+    e->bytes_out += l->answer.held.n;
+    if (sj_call_write(e->call, sj_buffer_slice(&l->answer.held)) > SJ_FRONT_HIGH_WATER)
+        exchange_hold_back(l);
+    else
+        exchange_let_flow(l);
+    sj_buffer_free(&l->answer.held);
+}
+
 void exchange_commit(sj_exchange *e, leg *l) {
     sj_answer *answer = &l->answer;
+    if (e->head_sent && answer->mode == SJ_ANSWER_STREAM) {
+        note_answer(e, 200, &answer->headers, l->hop);
+        flow_on(e, l);
+        return;
+    }
+    if (e->head_sent) {
+        break_with(e, SJ_REFUSAL_MAX_RETRIES_EXCEEDED, "The upstream answered with something else than a stream after the stream had begun.");
+        return;
+    }
     sj_headers out;
     sj_headers_init(&out);
     note_answer(e, answer->status, &answer->headers, l->hop);
@@ -89,21 +187,10 @@ void exchange_commit(sj_exchange *e, leg *l) {
         // Of a stream that is read, events may be dropped or supplied: its length is not known.
         int64_t length = answer->mode == SJ_ANSWER_STREAM ? -1 : answer->content_length;
         sj_call_begin(e->call, answer->status, &out, length);
-        answer->committed = true;
-        e->bytes_out += answer->held.n;
-        if (sj_call_write(e->call, sj_buffer_slice(&answer->held)) > SJ_FRONT_HIGH_WATER)
-            exchange_hold_back(l);
-        else
-            exchange_let_flow(l);
-        sj_buffer_free(&answer->held);
+        flow_on(e, l);
     } else
         sj_call_cut(e->call);
     sj_headers_free(&out);
-}
-
-static void write_text(sj_exchange *e, sj_slice text) {
-    e->bytes_out += text.n;
-    (void)sj_call_write(e->call, text);
 }
 
 // An event that came without its blank line is closed before another one is put behind it.
@@ -133,6 +220,10 @@ void exchange_break(sj_exchange *e, leg *l, bool quiet) {
 }
 
 void exchange_refuse(sj_exchange *e, sj_refusal refusal, const char *message, int64_t retry_after_s) {
+    if (e->head_sent) {
+        break_with(e, refusal, message);
+        return;
+    }
     e->end = END_REFUSED;
     e->refusal = refusal;
     e->status = sj_refusal_status(refusal);

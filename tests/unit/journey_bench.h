@@ -153,6 +153,7 @@ static void bench_put_step(bench *b, const sj_step *s) {
         [SJ_STEP_SAVE] = "save",        [SJ_STEP_COMMIT] = "commit",
         [SJ_STEP_DELIVER] = "deliver",  [SJ_STEP_DELIVER_SAVED] = "deliver saved",
         [SJ_STEP_SUPPLY_DONE] = "done", [SJ_STEP_FINISH] = "finish",
+        [SJ_STEP_KEEPALIVE] = "keepalive",
         [SJ_STEP_BREAK] = "break",      [SJ_STEP_REFUSE] = "refuse",
     };
     bench_put(b, "; %s", words[s->kind]);
