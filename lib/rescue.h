@@ -44,7 +44,8 @@ typedef enum sj_replay_outcome {
 
 typedef struct sj_replay sj_replay;
 
-// The transcript is borrowed and grows with what is emitted: when this stream breaks too, the next replay starts from there. One replay at a time.
+// The transcript is borrowed and grows by itself with what is emitted (emitted events are not fed to it once more): when this stream breaks too,
+// the next replay starts from there. One replay at a time.
 // NULL: the transcript is not complete, or out of memory.
 sj_replay *sj_replay_new(sj_transcript *transcript, sj_replay_mode mode);
 void sj_replay_free(sj_replay **replay);

@@ -11,7 +11,7 @@ typedef enum act {
     ACT_WHOLE, // a text ends, and is said once more in full
     ACT_END,
     ACT_ERROR,
-    ACT_OTHER,
+    ACT_OTHER, // annotations, steps of hosted tools: told apart by how many there were at their place
 } act;
 
 enum { TEXT, REFUSAL, CALL, CUSTOM, MCP, CODE, REASONING, SUMMARY };
@@ -76,7 +76,12 @@ static place place_of(rescue_event *event) {
     sj_slice type = is_string ? (sj_slice){said->value.p + 1, said->value.n - 2} : event->name;
     const rescue_piece *item = rescue_piece_of(event, RK_OUTPUT_INDEX);
     const rescue_piece *part = rescue_piece_of(event, RK_PART_INDEX);
-    place p = {.act = ACT_OTHER, .item = item ? item->choice : -1, .part = part ? part->part : -1};
+    place p = {
+        .act = ACT_OTHER,
+        .mark = (rescue_kind)(RK_EVENT + COUNT(types)),
+        .item = item ? item->choice : -1,
+        .part = part ? part->part : -1,
+    };
     size_t row = 0;
     while (row < COUNT(types) && !sj_slice_equal(type, sj_slice_of(types[row].type)))
         row++;
@@ -85,7 +90,9 @@ static place place_of(rescue_event *event) {
         return p;
     }
     bool empty = types[row].act == ACT_DELTA && !rescue_piece_of(event, RK_DELTA_TEXT);
-    p.act = empty ? ACT_OTHER : types[row].act;
+    if (empty)
+        return p;
+    p.act = types[row].act;
     p.mark = (rescue_kind)(RK_EVENT + row);
     p.text = (rescue_kind)(RK_DELTA_TEXT + types[row].text);
     bool needs_item = p.act == ACT_ITEM || p.act == ACT_PART || p.act == ACT_CLOSE || p.act == ACT_DELTA ||
@@ -153,7 +160,9 @@ void rescue_responses_note(sj_transcript *t, rescue_event *event) {
     note_texts(t, event, &p);
     if (p.act == ACT_ITEM)
         note_item(t, event, &p);
-    if (begins || p.act == ACT_CLOSE || p.act == ACT_WHOLE || p.act == ACT_END)
+    if (p.act == ACT_OTHER)
+        rescue_append(t, p.mark, p.item, p.part, rescue_text_of(SJ_SLICE("\"+\"")));
+    else if (begins || p.act == ACT_CLOSE || p.act == ACT_WHOLE || p.act == ACT_END)
         (void)rescue_mark(t, p.mark, p.item, p.part);
 }
 
@@ -204,6 +213,15 @@ static sj_replay_outcome judge_delta(sj_transcript *t, rescue_event *event, cons
     return is_closed(t, p) ? SJ_REPLAY_DIVERGED : SJ_REPLAY_EMIT;
 }
 
+// One of those that the client has had here already.
+static bool is_counted(sj_transcript *t, const place *p) {
+    int at = rescue_find(t, p->mark, p->item, p->part);
+    if (at < 0 || t->entries[at].matched == t->entries[at].text.n)
+        return false;
+    t->entries[at].matched++;
+    return true;
+}
+
 // EMIT: the client does not have this.
 static sj_replay_outcome judge_act(sj_transcript *t, rescue_event *event, const place *p) {
     bool known = rescue_find(t, p->mark, p->item, p->part) >= 0;
@@ -223,6 +241,9 @@ static sj_replay_outcome judge_act(sj_transcript *t, rescue_event *event, const 
         break;
     case ACT_DELTA:
         return judge_delta(t, event, p);
+    case ACT_OTHER:
+        known = is_counted(t, p);
+        break;
     default:
         break;
     }

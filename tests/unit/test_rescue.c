@@ -275,6 +275,8 @@ static void framing(void **state) {
          "event: chunk\ndata: {\"id\":\"a\", \"choices\":[ " DELTA("\"content\":\"b\"") "] }\n\n"},
         {"a byte order mark", HEAD "{\"index\":0,\"delta\":{\"role\":\"assistant\"}}" TAIL,
          "\xef\xbb\xbf" SAYS("\"content\":\"a\""), GETS("\"content\":\"a\"")},
+        {"what is no byte order mark later on", HAS("\"content\":\"a\""), ": x\n\n\xef\xbb\xbf: y\n\n",
+         ": x\n\n\xef\xbb\xbf: y\n\n"},
         {"the very same bytes", HAS("\"content\":\"a\""), HAS("\"content\":\"a\"") HAS("\"content\":\"b\""),
          HAS("\"content\":\"b\"")},
     };

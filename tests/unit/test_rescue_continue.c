@@ -252,6 +252,8 @@ static void the_stream_goes_on(void **state) {
         {"past an echo without the white space", TEXT("a", "Hello "), TEXT("b", "Hello") TEXT("b", ", w"),
          TEXT("a", ", w")},
         {"past an echo, then white space", TEXT("a", "Hello "), TEXT("b", "Hello world"), TEXT("a", "world")},
+        {"past what only looked like an echo, with its white space", TEXT("a", "Hello "),
+         TEXT("b", "He") TEXT("b", " x"), TEXT("a", "He") TEXT("a", " x")},
         {"with only one echo", TEXT("a", "ab"), TEXT("b", "ab") TEXT("b", "ab"), TEXT("a", "ab")},
     };
     for (size_t i = 0; i < COUNT(rows); i++)

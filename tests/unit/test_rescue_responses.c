@@ -242,6 +242,7 @@ static reader *reader_of(const stream *s, size_t n) {
 static void check_whole(const reader *r, const teller *t, const reader *expected) {
     assert_string_equal(r->ids[0], "\"resp_1\"");
     assert_int_equal(r->count, expected->count);
+    assert_int_equal(r->annotations, 1);
     for (int i = 0; i < r->count; i++)
         assert_string_equal(r->told[i], expected->told[i]);
     assert_true(units_is(&r->texts[0], t->answer));
@@ -376,7 +377,7 @@ static void fewer_events_than_before(void **state) {
 #define CALL(name) "\"type\":\"function_call\",\"name\":\"" name "\",\"call_id\":\"c\""
 #define COMPLETED(n)                                                                                         \
     EVENT("\"type\":\"response.completed\",\"response\":{\"id\":\"r" n "\",\"output\":[{\"id\":\"i" n "\"}]" \
-                                                                                                      "}")
+          "}")
 
 static const struct {
     const char *name, *has, *says;
@@ -385,6 +386,11 @@ static const struct {
     {"the rest of a delta", CREATED("1") ITEM("1", MESSAGE) TEXT("1", "ab"),
      CREATED("2") ITEM("2", MESSAGE) TEXT("2", "abc") WHOLE("2", "abc") COMPLETED("2"),
      TEXT("1", "c") WHOLE("1", "abc") COMPLETED("1")},
+    {"logprobs of a part", CREATED("1") ITEM("1", MESSAGE) TEXT("1", "ab"),
+     CREATED("2") ITEM("2", MESSAGE) EVENT("\"type\":\"response.output_text.delta\",\"output_index\":0,"
+                                           "\"content_index\":0,\"logprobs\":[1],\"delta\":\"abc\""),
+     EVENT("\"type\":\"response.output_text.delta\",\"output_index\":0,\"content_index\":0,\"logprobs\":[],"
+           "\"delta\":\"c\"")},
     {"texts said only in full", CREATED("1") ITEM("1", MESSAGE) WHOLE("1", "ab"),
      CREATED("2") ITEM("2", MESSAGE) WHOLE("2", "ab") COMPLETED("2"), COMPLETED("1")},
     {"said in full by the second only", CREATED("1") ITEM("1", MESSAGE) TEXT("1", "ab"),
