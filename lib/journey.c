@@ -14,12 +14,14 @@ static void clear(sj_steps *out) {
 
 sj_journey *sj_journey_new(const sj_plan *plan) {
     assert(plan->hop_count > 0);
-    sj_journey *j = calloc(1, sizeof *j);
+    size_t hop_count = plan->hop_count < MAX_HOPS ? plan->hop_count : MAX_HOPS;
+    sj_journey *j = calloc(1, sizeof *j + hop_count * sizeof j->hops[0]);
     if (!j)
         return NULL;
     j->plan = *plan;
-    if (j->plan.hop_count > MAX_HOPS)
-        j->plan.hop_count = MAX_HOPS;
+    j->plan.hop_count = hop_count;
+    j->trail = j->short_trail;
+    j->trail_room = SHORT_TRAIL;
     j->earliest_ms = j->keepalive_at_ms = INT64_MAX;
     sj_rng_seed(&j->rng, plan->seed);
     return j;
@@ -33,6 +35,8 @@ void sj_journey_free(sj_journey **journey) {
     for (int i = 0; i < MAX_RUNNING; i++)
         assert(j->running[i].id == 0);
     assert(!j->next_is_paid);
+    if (j->trail != j->short_trail)
+        free(j->trail);
     free(j);
     *journey = NULL;
 }

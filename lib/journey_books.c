@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 // An event wakes at most one per running attempt, one by looking and one by taking, and one per hop that did not want the slot.
 enum { MAX_TALK = SJ_JOURNEY_MAX_NOTES - MAX_RUNNING - 2 - MAX_HOPS };
@@ -44,16 +45,29 @@ static void note_wake(sj_steps *out, size_t hop, const sj_wake *wake) {
         journey_note(out, SJ_NOTE_GRANT, hop, "")->wake = wake->waiter;
 }
 
+// False: there is no room for another entry.
+static bool make_trail_room(sj_journey *j) {
+    if (j->trail_count < j->trail_room)
+        return true;
+    trail_entry *trail = j->trail_room < SJ_TRAIL_MAX ? malloc(SJ_TRAIL_MAX * sizeof *trail) : NULL;
+    if (!trail)
+        return false;
+    memcpy(trail, j->trail, (size_t)j->trail_count * sizeof *trail);
+    j->trail = trail;
+    j->trail_room = SJ_TRAIL_MAX;
+    return true;
+}
+
 static trail_entry *trail_add(sj_journey *j, trail_kind kind, size_t hop, int64_t ms) {
     trail_entry *last = j->trail_count ? &j->trail[j->trail_count - 1] : NULL;
     if (last && kind == TRAIL_WAIT && last->kind == TRAIL_WAIT) { // one wait in several looks
         last->ms += ms;
         return last;
     }
-    if (j->trail_count == SJ_TRAIL_MAX)
-        j->trail_cut = true; // the last place is for what came last
-    else
+    if (make_trail_room(j))
         last = &j->trail[j->trail_count++];
+    else
+        j->trail_cut = true; // the last place is for what came last
     *last = (trail_entry){.kind = kind, .hop = hop, .ms = ms};
     return last;
 }

@@ -6,7 +6,8 @@
 
 #include "journey.h"
 
-enum { MAX_HOPS = 16, MAX_RUNNING = 2 };
+// SHORT_TRAIL: of an exchange without trouble; only the others need room for more.
+enum { MAX_HOPS = 16, MAX_RUNNING = 2, SHORT_TRAIL = 2 };
 
 typedef enum journey_state {
     STATE_NEW,
@@ -61,7 +62,6 @@ struct sj_journey {
     sj_rng rng;
     journey_state state;
     size_t hop; // the one being attempted, waited for or queued at
-    hop_state hops[MAX_HOPS];
     attempt_state running[MAX_RUNNING];
     int last_attempt_id;
     sj_class last_class;
@@ -89,9 +89,11 @@ struct sj_journey {
     char fallback[32];
     int attempts_sent, retries;
     int64_t wait_ms, queue_ms, upstream_ms;
-    trail_entry trail[SJ_TRAIL_MAX];
-    int trail_count;
+    trail_entry *trail; // short_trail, or owned
+    int trail_count, trail_room;
     bool trail_cut; // entries between the last two are missing
+    trail_entry short_trail[SHORT_TRAIL];
+    hop_state hops[]; // plan.hop_count
 };
 
 static inline const sj_hop *journey_hop(const sj_journey *j, size_t hop) {

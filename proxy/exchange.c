@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <time.h>
 
+enum { SPARE_MAX = 256 };
+
 static void carry_out(sj_exchange *e);
 static void take_steps(sj_exchange *e, const sj_steps *steps);
 
@@ -36,10 +38,39 @@ static bool take_slot(sj_worker *worker, sj_exchange *e) {
     return true;
 }
 
+// Exchanges that are over serve again: blocks of their size are dear to allocate.
+static sj_exchange *take_exchange(sj_worker *worker) {
+    sj_exchange *e = worker->spare;
+    if (!e)
+        return calloc(1, sizeof *e);
+    worker->spare = e->todo_next;
+    worker->spare_count--;
+    memset(e, 0, sizeof *e);
+    return e;
+}
+
+static void give_exchange_back(sj_worker *worker, sj_exchange *e) {
+    e->magic = 0;
+    if (worker->spare_count >= SPARE_MAX) {
+        free(e);
+        return;
+    }
+    e->todo_next = worker->spare;
+    worker->spare = e;
+    worker->spare_count++;
+}
+
+void sj_exchange_free_spare(sj_worker *worker) {
+    sj_exchange *e;
+    while ((e = worker->spare)) {
+        worker->spare = e->todo_next;
+        free(e);
+    }
+}
+
 static void on_timer_closed(uv_handle_t *handle) {
     sj_exchange *e = handle->data;
-    e->magic = 0;
-    free(e);
+    give_exchange_back(e->worker, e);
 }
 
 static void drop_leg(sj_exchange *e, leg *l) {
@@ -89,8 +120,9 @@ static void dispose(sj_exchange *e) {
     sj_buffer_free(&e->saved.body);
     sj_journey_free(&e->journey);
     sj_body_free(&e->body);
-    for (size_t i = 0; i < EXCHANGE_MAX_HOPS; i++)
-        free(e->model_json[i]);
+    for (size_t i = 0; i < e->hop_count; i++)
+        free(e->requests[i].model_json);
+    free(e->hops);
     sj_setup_unref(&e->setup);
     worker->slots[slot_of(e->id)] = NULL;
     worker->exchange_count--;
@@ -448,10 +480,12 @@ static bool refuse_early(sj_exchange *e, const sj_call_head *head) {
 
 static void *on_request(void *context, sj_call *call, const sj_call_head *head) {
     sj_worker *worker = context;
-    sj_exchange *e = calloc(1, sizeof *e);
-    if (!e || !take_slot(worker, e)) {
-        free(e);
+    sj_exchange *e = take_exchange(worker);
+    if (!e)
         return NULL; // nothing can be said without memory for it
+    if (!take_slot(worker, e)) {
+        give_exchange_back(worker, e);
+        return NULL;
     }
     e->magic = EXCHANGE_MAGIC;
     e->worker = worker;

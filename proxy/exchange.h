@@ -17,5 +17,7 @@ extern const sj_front_handlers sj_exchange_handlers; // context: the worker
 void sj_exchange_granted(sj_worker *worker, uint64_t exchange_id);
 // Carries out what was put off. True: there was something.
 bool sj_exchange_run_todo(sj_worker *worker);
+// When the worker ends and no exchange runs.
+void sj_exchange_free_spare(sj_worker *worker);
 
 #endif

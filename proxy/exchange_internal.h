@@ -17,6 +17,13 @@ typedef struct leg {
     bool held_back; // because the client is slow
 } leg;
 
+// What is sent to one of the route's targets.
+typedef struct hop_request {
+    size_t upstream;
+    const char *model; // NULL: the body goes as it came
+    char *model_json; // owned: the model as a JSON string, made when first needed
+} hop_request;
+
 typedef struct saved_answer {
     bool set;
     int status;
@@ -45,11 +52,9 @@ struct sj_exchange {
     bool credential_is_ours; // matched client_keys: never forwarded
     const sj_route_config *route;
     sj_answer_context context;
-    sj_hop hops[EXCHANGE_MAX_HOPS];
-    size_t hop_upstreams[EXCHANGE_MAX_HOPS];
-    const char *hop_models[EXCHANGE_MAX_HOPS]; // NULL: the body goes as it came
+    sj_hop *hops; // owned
+    hop_request *requests; // by hop, in the same block
     size_t hop_count;
-    char *model_json[EXCHANGE_MAX_HOPS];       // owned: the hop's model as a JSON string, made when first needed
     // the work
     sj_journey *journey;
     leg legs[LEGS_MAX];

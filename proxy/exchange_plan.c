@@ -77,25 +77,39 @@ static bool add_hop(sj_exchange *e, const sj_hop_config *hop) {
         return false;
     size_t i = e->hop_count++;
     bool rewrites = hop->model && strcmp(hop->model, e->facts.model) != 0;
-    e->hop_upstreams[i] = hop->upstream;
-    e->hop_models[i] = rewrites ? hop->model : NULL;
+    e->requests[i] = (hop_request){.upstream = hop->upstream, .model = rewrites ? hop->model : NULL};
     e->hops[i] = (sj_hop){
         .target = target,
         .label = sj_target_name(target),
         .retry = &hop->retry,
-        .credential = sends_client_credential(e, hop->upstream) ? sj_setup_hash(e->setup, client_credential(e))
-                                                                : sj_setup_key_hash(e->setup, hop->upstream),
+        .credential = sends_client_credential(e, hop->upstream)
+                          ? sj_setup_hash(e->setup, client_credential(e))
+                          : sj_setup_key_hash(e->setup, hop->upstream),
         .first_byte_timeout_ms = upstream->first_byte_timeout_ms,
         .idle_timeout_ms = upstream->idle_timeout_ms,
         .answer_timeout_ms = upstream->answer_timeout_ms,
         .max_open_wait_ms = upstream->rules.breaker.max_open_wait_ms,
         .context_tokens = context_tokens(upstream, model),
         .rewrites_model = rewrites,
-        .race_after_ms = !hop->race.enabled ? 0 : e->facts.stream ? hop->race.after_ms : hop->race.after_whole_ms,
+        .race_after_ms = !hop->race.enabled ? 0
+                         : e->facts.stream  ? hop->race.after_ms
+                                            : hop->race.after_whole_ms,
         .race_other_model = hop->race.other_model,
         .model = sj_setup_hash(e->setup, model),
-        .same_upstream = hop->upstream == e->hop_upstreams[0],
+        .same_upstream = hop->upstream == e->requests[0].upstream,
     };
+    return true;
+}
+
+static bool add_hops(sj_exchange *e) {
+    size_t count = e->route->hop_count < EXCHANGE_MAX_HOPS ? e->route->hop_count : EXCHANGE_MAX_HOPS;
+    e->hops = calloc(count, sizeof *e->hops + sizeof *e->requests);
+    if (!e->hops)
+        return false;
+    e->requests = (hop_request *)(e->hops + count);
+    for (size_t i = 0; i < count; i++)
+        if (!add_hop(e, &e->route->hops[i]))
+            return false;
     return true;
 }
 
@@ -190,10 +204,7 @@ plan_fault exchange_plan(sj_exchange *e) {
     if (!e->route)
         return (plan_fault){SJ_REFUSAL_NOT_FOUND, "No route matches this path and model. Add a route, or one with model = \"*\"."};
     e->context.verified = is_verified(e);
-    for (size_t i = 0; i < e->route->hop_count && e->hop_count < EXCHANGE_MAX_HOPS; i++)
-        if (!add_hop(e, &e->route->hops[i]))
-            return no_memory;
-    return make_journey(e) ? (plan_fault){SJ_REFUSAL_NONE, NULL} : no_memory;
+    return add_hops(e) && make_journey(e) ? (plan_fault){SJ_REFUSAL_NONE, NULL} : no_memory;
 }
 
 // ---- one attempt's request ------------------------------------------------------------------------------------------------------
@@ -244,20 +255,21 @@ static bool request_headers(const sj_exchange *e, size_t upstream_index, sj_head
 }
 
 static const char *model_json(sj_exchange *e, size_t hop) {
-    if (e->model_json[hop])
-        return e->model_json[hop];
+    hop_request *request = &e->requests[hop];
+    if (request->model_json)
+        return request->model_json;
     sj_buffer text = sj_buffer_with_max(4096);
-    if (sj_json_encode_string(sj_slice_of(e->hop_models[hop]), &text) && sj_buffer_append(&text, "", 1))
-        e->model_json[hop] = text.p;
+    if (sj_json_encode_string(sj_slice_of(request->model), &text) && sj_buffer_append(&text, "", 1))
+        request->model_json = text.p;
     else
         sj_buffer_free(&text);
-    return e->model_json[hop];
+    return request->model_json;
 }
 
 // False: the model's text could not be made. A body that cannot be spliced goes as it is (the journey has skipped such targets but the first).
 static bool request_body(sj_exchange *e, size_t hop, sj_body_cursor *cursor) {
     *cursor = (sj_body_cursor){.bytes = sj_body_bytes(e->body)};
-    if (!e->hop_models[hop] || !e->facts.is_object || e->facts.model_spans_overflow)
+    if (!e->requests[hop].model || !e->facts.is_object || e->facts.model_spans_overflow)
         return true;
     const char *text = model_json(e, hop);
     cursor->edits = e->facts.model_spans;
@@ -267,15 +279,17 @@ static bool request_body(sj_exchange *e, size_t hop, sj_body_cursor *cursor) {
 }
 
 sj_attempt *exchange_start_transfer(sj_exchange *e, leg *l, bool fresh, const sj_attempt_handlers *handlers) {
-    const sj_upstream_config *upstream = &exchange_config(e)->upstreams[e->hop_upstreams[l->hop]];
+    const sj_upstream_config *upstream = &exchange_config(e)->upstreams[e->requests[l->hop].upstream];
     sj_buffer target = sj_buffer_with_max(64 * 1024);
     sj_headers headers;
     sj_headers_init(&headers);
     sj_body_cursor cursor;
-    bool ok = sj_http_upstream_target(sj_slice_of(upstream->base_path), e->target, sj_slice_of(upstream->query), &target) &&
-              request_headers(e, e->hop_upstreams[l->hop], &headers) && (!e->body || request_body(e, l->hop, &cursor));
+    bool ok = sj_http_upstream_target(sj_slice_of(upstream->base_path), e->target,
+                                      sj_slice_of(upstream->query), &target) &&
+              request_headers(e, e->requests[l->hop].upstream, &headers) &&
+              (!e->body || request_body(e, l->hop, &cursor));
     sj_attempt_spec spec = {
-        .origin = sj_setup_origin(e->setup, e->hop_upstreams[l->hop]),
+        .origin = sj_setup_origin(e->setup, e->requests[l->hop].upstream),
         .target = sj_buffer_slice(&target),
         .method = e->method,
         .headers = &headers,

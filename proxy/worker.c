@@ -146,6 +146,7 @@ static void destroy(sj_worker *worker) {
     sj_setup_unref(&worker->setup);
     sj_setup_unref(&worker->new_setup);
     sj_log_free(&worker->log);
+    sj_exchange_free_spare(worker);
     free(worker->slots);
     free(worker->granted);
     uv_mutex_destroy(&worker->mutex);

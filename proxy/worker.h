@@ -69,6 +69,8 @@ struct sj_worker {
     uint32_t free_slot;
     uint64_t serial;
     size_t exchange_count;
+    sj_exchange *spare; // ended ones, to be used again
+    size_t spare_count;
 };
 
 static inline int64_t sj_worker_now_ms(const sj_worker *worker) { return (int64_t)uv_now(&worker->loop); }
