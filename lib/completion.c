@@ -84,44 +84,6 @@ void sj_completion_init(sj_completion *completion, sj_protocol protocol, int cho
 
 // ---- what all protocols share -----------------------------------------------------------------------------------------------
 
-static const struct {
-    const char *outer, *inner; // outer NULL: a member of usage itself
-    size_t offset;
-} usage_members[] = {
-    {NULL, "prompt_tokens", offsetof(sj_usage, prompt_tokens)},
-    {NULL, "input_tokens", offsetof(sj_usage, prompt_tokens)},
-    {NULL, "completion_tokens", offsetof(sj_usage, completion_tokens)},
-    {NULL, "output_tokens", offsetof(sj_usage, completion_tokens)},
-    {NULL, "total_tokens", offsetof(sj_usage, total_tokens)},
-    {NULL, "cached_tokens", offsetof(sj_usage, cached_tokens)}, // Moonshot
-    {NULL, "prompt_cache_hit_tokens", offsetof(sj_usage, cached_tokens)}, // DeepSeek
-    {NULL, "cache_read_input_tokens", offsetof(sj_usage, cached_tokens)}, // Anthropic
-    {"prompt_tokens_details", "cached_tokens", offsetof(sj_usage, cached_tokens)},
-    {"input_tokens_details", "cached_tokens", offsetof(sj_usage, cached_tokens)},
-};
-
-void sj_completion_read_usage(sj_completion *completion, const cJSON *usage) {
-    if (!cJSON_IsObject(usage))
-        return;
-    for (size_t i = 0; i < COUNT(usage_members); i++) {
-        const cJSON *holder =
-            usage_members[i].outer ? sj_json_tree_get(usage, usage_members[i].outer) : usage;
-        int64_t count = sj_json_tree_count(holder, usage_members[i].inner);
-        if (count >= 0)
-            memcpy((char *)&completion->usage + usage_members[i].offset, &count, sizeof count);
-    }
-    // Anthropic counts what came from or went to the cache apart; everyone else counts it in.
-    sj_usage *sum = &completion->usage;
-    bool apart =
-        completion->protocol == SJ_PROTOCOL_MESSAGES && sj_json_tree_count(usage, "input_tokens") >= 0;
-    int64_t read = apart ? sj_json_tree_count(usage, "cache_read_input_tokens") : 0;
-    int64_t written = apart ? sj_json_tree_count(usage, "cache_creation_input_tokens") : 0;
-    if (sum->prompt_tokens >= 0)
-        sum->prompt_tokens += (read > 0 ? read : 0) + (written > 0 ? written : 0);
-    if (sum->prompt_tokens >= 0 && sum->completion_tokens >= 0 && !sj_json_tree_get(usage, "total_tokens"))
-        sum->total_tokens = sum->prompt_tokens + sum->completion_tokens;
-}
-
 void sj_completion_read_id(sj_completion *completion, const cJSON *object) {
     const char *id = sj_json_tree_text(object, "id");
     if (id && !*completion->id)

@@ -69,11 +69,10 @@ static bool note_first(void *context, sj_slice key, sj_slice element) {
 
 // ---- reading it -------------------------------------------------------------------------------------------------------------
 
-static void read_with(sj_completion *completion, sj_slice text,
-                      void (*read)(sj_completion *, const cJSON *)) {
+static void read_error(sj_completion *completion, sj_slice text) {
     cJSON *tree = NULL;
     if (text.n && sj_json_tree_parse(text, &tree) == SJ_JSON_WHOLE && tree)
-        read(completion, tree);
+        sj_completion_read_error(completion, tree);
     cJSON_Delete(tree);
 }
 
@@ -90,7 +89,9 @@ static bool is_error(sj_slice value) {
 }
 
 static bool carries_error(const sj_completion *completion, answer_spans *spans) {
-    if (sj_protocol_has_choices(completion->protocol) && spans->choices.n)
+    // Without this text in them there is neither the member nor the finish reason that it looks for.
+    bool suspicious = spans->choices.n && memmem(spans->choices.p, spans->choices.n, "\"error\"", 7);
+    if (sj_protocol_has_choices(completion->protocol) && suspicious)
         (void)sj_json_walk_array(spans->choices, note_failed_choice, spans);
     return is_error(spans->error) || spans->failed_choice.n || is_string(spans->object, "error") ||
            is_string(spans->type, "error") ||
@@ -122,7 +123,7 @@ static sj_finding judge_other(sj_completion *completion, sj_slice body) {
     answer_spans spans = {0};
     (void)sj_json_walk_array(body, note_first, &first); // Google: [{"error": {...}}]
     if (sj_json_walk_object(first, note_member, &spans) && is_error(spans.error)) {
-        read_with(completion, first, sj_completion_read_error);
+        read_error(completion, first);
         return SJ_FINDING_ERROR;
     }
     bool typed = completion->protocol != SJ_PROTOCOL_JSON && completion->protocol != SJ_PROTOCOL_ASSISTANTS;
@@ -149,11 +150,12 @@ sj_finding sj_completion_answer(sj_completion *completion, sj_slice body) {
     if (!sj_json_walk_object(body, note_member, &spans))
         return judge_other(completion, body);
     read_id(completion, spans.id);
-    read_with(completion, spans.usage, sj_completion_read_usage);
+    if (spans.usage.n)
+        sj_completion_read_usage_text(completion, spans.usage);
     if (carries_error(completion, &spans)) {
         sj_slice error = spans.failed_choice.n ? spans.failed_choice : spans.error;
         bool whole = body.n <= MAX_TREE_BYTES && !spans.failed_choice.n;
-        read_with(completion, whole ? body : error, sj_completion_read_error);
+        read_error(completion, whole ? body : error);
         return SJ_FINDING_ERROR;
     }
     return lacks_answer(completion, &spans) ? SJ_FINDING_EMPTY : SJ_FINDING_GOOD;
@@ -161,7 +163,7 @@ sj_finding sj_completion_answer(sj_completion *completion, sj_slice body) {
 
 void sj_completion_error_of(sj_completion *completion, sj_slice body) {
     completion->error_code[0] = completion->error_message[0] = '\0';
-    read_with(completion, trim_answer(body), sj_completion_read_error);
+    read_error(completion, trim_answer(body));
 }
 
 // ---- our own ----------------------------------------------------------------------------------------------------------------
