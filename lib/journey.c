@@ -1,9 +1,9 @@
 #include "journey.h"
 
 #include "journey_internal.h"
+#include "text.h"
 
 #include <assert.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 enum { QUIET_COMPLETES_MS = 5000 };
@@ -78,7 +78,7 @@ static void complete(sj_journey *j, attempt_state *a, const sj_attempt_over *ove
 
 static sj_step *break_off(sj_journey *j, attempt_state *a, const char *word, int64_t now, sj_steps *out) {
     sj_verdict v = {.class = SJ_CLASS_MALFORMED};
-    (void)snprintf(v.reason, sizeof v.reason, "%s", word);
+    sj_text_copy(v.reason, sizeof v.reason, word);
     journey_note_attempt(j, a, &v, true, now, out);
     journey_settle(j, a, SJ_EFFECT_FAILURE, false, false, now, out);
     sj_step *s = journey_step(out, SJ_STEP_BREAK);

@@ -1,7 +1,8 @@
 #include "journey_internal.h"
 
+#include "text.h"
+
 #include <assert.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 // An event wakes at most one per running attempt, one by looking and one by taking, and one per hop that did not want the slot.
@@ -28,7 +29,7 @@ sj_note *journey_note(sj_steps *out, sj_note_kind kind, size_t hop, const char *
     assert(fits || !grant);
     sj_note *n = &out->notes[fits ? out->note_count++ : SJ_JOURNEY_MAX_NOTES];
     *n = (sj_note){.kind = kind, .hop = hop};
-    (void)snprintf(n->reason, sizeof n->reason, "%s", reason);
+    sj_text_copy(n->reason, sizeof n->reason, reason);
     return n;
 }
 
@@ -76,7 +77,7 @@ static void note_ended(sj_journey *j, const attempt_state *a, const char *word, 
                        sj_steps *out) {
     int64_t ms = now - a->started_ms;
     trail_entry *entry = trail_add(j, TRAIL_ATTEMPT, a->hop, ms);
-    (void)snprintf(entry->word, sizeof entry->word, "%s", word);
+    sj_text_copy(entry->word, sizeof entry->word, word);
     entry->stale = class == SJ_CLASS_STALE;
     sj_note *n = journey_note(out, SJ_NOTE_ATTEMPT, a->hop, word);
     n->class = class;

@@ -1,7 +1,8 @@
 #include "journey_internal.h"
 
+#include "text.h"
+
 #include <assert.h>
-#include <stdio.h>
 
 enum { GATE_LOOK_MS = 50, GATE_LOOK_MAX_MS = 1000 };
 
@@ -165,7 +166,7 @@ typedef struct survey {
 
 static void note_fallback(sj_journey *j, size_t to, const char *why, sj_steps *out) {
     if (!j->fallback[0])
-        (void)snprintf(j->fallback, sizeof j->fallback, "%s", why);
+        sj_text_copy(j->fallback, sizeof j->fallback, why);
     (void)journey_note(out, SJ_NOTE_FALLBACK, to, why);
 }
 

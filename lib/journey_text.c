@@ -1,8 +1,6 @@
 #include "journey_internal.h"
 
-#include <inttypes.h>
-#include <stdarg.h>
-#include <stdio.h>
+#include "text.h"
 
 sj_journey_summary sj_journey_read(const sj_journey *j) {
     int running = 0;
@@ -19,51 +17,54 @@ sj_journey_summary sj_journey_read(const sj_journey *j) {
     };
 }
 
-typedef struct writer {
-    char *out;
-    size_t size, n;
-} writer;
-
-__attribute__((format(printf, 2, 3))) static void put(writer *w, const char *format, ...) {
-    if (w->n + 1 >= w->size)
-        return;
-    va_list args;
-    va_start(args, format);
-    int n = vsnprintf(w->out + w->n, w->size - w->n, format, args);
-    va_end(args);
-    if (n > 0)
-        w->n = w->n + (size_t)n < w->size ? w->n + (size_t)n : w->size - 1;
+static void put_ms(sj_text *text, int64_t ms) {
+    sj_text_int(text, ms);
+    sj_text_put(text, "ms");
 }
 
-static void put_entry(writer *w, const sj_journey *j, const trail_entry *entry) {
-    const char *comma = w->n ? ", " : "";
-    if (entry->kind == TRAIL_WAIT)
-        put(w, "%swait %" PRId64 "ms", comma, entry->ms);
-    else if (entry->kind == TRAIL_QUEUE)
-        put(w, "%squeue %" PRId64 "ms", comma, entry->ms);
-    else
-        put(w, "%s%s %s %" PRId64 "ms%s", comma, j->plan.hops[entry->hop].label, entry->word, entry->ms,
-            entry->unsent  ? " (not sent)"
-            : entry->stale ? " (stale)"
-                           : "");
+static void put_attempt(sj_text *text, const sj_journey *j, const trail_entry *entry) {
+    sj_text_put(text, j->plan.hops[entry->hop].label);
+    sj_text_put(text, " ");
+    sj_text_put(text, entry->word);
+    sj_text_put(text, " ");
+    put_ms(text, entry->ms);
+    if (entry->unsent || entry->stale)
+        sj_text_put(text, entry->unsent ? " (not sent)" : " (stale)");
+}
+
+static void put_entry(sj_text *text, const sj_journey *j, const trail_entry *entry) {
+    if (text->n)
+        sj_text_put(text, ", ");
+    if (entry->kind == TRAIL_ATTEMPT) {
+        put_attempt(text, j, entry);
+        return;
+    }
+    sj_text_put(text, entry->kind == TRAIL_WAIT ? "wait " : "queue ");
+    put_ms(text, entry->ms);
+}
+
+static void put_running(sj_text *text, const sj_journey *j, const attempt_state *a, int64_t now_ms) {
+    if (text->n)
+        sj_text_put(text, ", ");
+    sj_text_put(text, j->plan.hops[a->hop].label);
+    if (!a->status)
+        return;
+    sj_text_put(text, " ");
+    sj_text_int(text, a->status);
+    sj_text_put(text, " ");
+    put_ms(text, now_ms - a->started_ms);
 }
 
 void sj_journey_trail(const sj_journey *j, int64_t now_ms, char *out, size_t size) {
-    writer w = {.out = out, .size = size};
-    out[0] = '\0';
+    sj_text text = sj_text_into(out, size);
     for (int i = 0; i < j->trail_count; i++) {
         if (j->trail_cut && i == j->trail_count - 1)
-            put(&w, ", ...");
-        put_entry(&w, j, &j->trail[i]);
+            sj_text_put(&text, ", ...");
+        put_entry(&text, j, &j->trail[i]);
     }
-    for (int i = 0; i < MAX_RUNNING; i++) {
-        const attempt_state *a = &j->running[i];
-        if (!a->id)
-            continue;
-        put(&w, "%s%s", w.n ? ", " : "", j->plan.hops[a->hop].label);
-        if (a->status)
-            put(&w, " %d %" PRId64 "ms", a->status, now_ms - a->started_ms);
-    }
+    for (int i = 0; i < MAX_RUNNING; i++)
+        if (j->running[i].id)
+            put_running(&text, j, &j->running[i], now_ms);
 }
 
 void sj_journey_message(const sj_journey *j, sj_refusal refusal, char *out, size_t size) {
@@ -87,13 +88,13 @@ void sj_journey_message(const sj_journey *j, sj_refusal refusal, char *out, size
         [SJ_REFUSAL_DEADLINE_EXCEEDED] = "The deadline passed before an answer came. Raise the client's "
                                          "timeout, or add a faster target to the chain.",
     };
-    writer w = {.out = out, .size = size};
-    out[0] = '\0';
-    put(&w, "%s", advice[refusal] ? advice[refusal] : "stormjib could not answer this request.");
+    sj_text text = sj_text_into(out, size);
+    sj_text_put(&text, advice[refusal] ? advice[refusal] : "stormjib could not answer this request.");
     if (j->trail_count == 0)
         return;
-    put(&w, " Tried: ");
+    sj_text_put(&text, " Tried: ");
     char trail[1024];
     sj_journey_trail(j, 0, trail, sizeof trail);
-    put(&w, "%s.", trail);
+    sj_text_put(&text, trail);
+    sj_text_put(&text, ".");
 }

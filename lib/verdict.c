@@ -1,5 +1,7 @@
 #include "verdict.h"
 
+#include "text.h"
+
 #include <assert.h>
 #include <stdio.h>
 
@@ -259,13 +261,14 @@ static sj_verdict verdict_as(sj_class class, int status, const char *reason) {
         .alert = row->alert,
         .status = status,
     };
-    (void)snprintf(verdict.reason, sizeof verdict.reason, "%s", reason);
+    sj_text_copy(verdict.reason, sizeof verdict.reason, reason);
     return verdict;
 }
 
 static sj_verdict as_status(sj_class class, int status) {
     char reason[16];
-    (void)snprintf(reason, sizeof reason, "%d", status);
+    sj_text text = sj_text_into(reason, sizeof reason);
+    sj_text_int(&text, status);
     return verdict_as(class, status, reason);
 }
 

@@ -1,9 +1,9 @@
 #include "exchange_internal.h"
 
 #include "http_rules.h"
+#include "text.h"
 
 #include <assert.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -501,7 +501,8 @@ static void *on_request(void *context, sj_call *call, const sj_call_head *head) 
     e->usage = (sj_usage){-1, -1, -1, -1};
     e->started_ns = (int64_t)uv_hrtime();
     e->first_content_ns = -1;
-    (void)snprintf(e->request_id, sizeof e->request_id, "%016llx", (unsigned long long)sj_rng_next(&worker->rng));
+    sj_text id = sj_text_into(e->request_id, sizeof e->request_id);
+    sj_text_hex(&id, sj_rng_next(&worker->rng), 16);
     sj_headers_init(&e->saved.headers);
     sj_metrics_exchange_started(worker->metrics);
     if (!refuse_early(e, head) && head->content_length > 0)

@@ -1,15 +1,21 @@
 #include "exchange_internal.h"
 
 #include "http_rules.h"
+#include "text.h"
 
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 enum { TRAIL_TEXT_MAX = 1024 };
 
 static bool add_text(sj_headers *headers, const char *name, const char *value) {
     return sj_headers_add(headers, sj_slice_of(name), sj_slice_of(value));
+}
+
+static bool add_number(sj_headers *headers, const char *name, int64_t number) {
+    char digits[24];
+    sj_text text = sj_text_into(digits, sizeof digits);
+    sj_text_int(&text, number);
+    return add_text(headers, name, digits);
 }
 
 // BEHAVIOUR 14. Labels are a service: what does not fit is left out.
@@ -20,17 +26,21 @@ static void add_labels(const sj_exchange *e, sj_headers *headers, const char *ta
     if (!e->journey)
         return;
     sj_journey_summary summary = sj_journey_read(e->journey);
-    char text[TRAIL_TEXT_MAX];
     (void)add_text(headers, "x-stormjib-target", target);
-    (void)snprintf(text, sizeof text, "%d", summary.attempts_sent);
-    (void)add_text(headers, "x-stormjib-attempts", text);
+    (void)add_number(headers, "x-stormjib-attempts", summary.attempts_sent);
     if (summary.fallback)
         (void)add_text(headers, "x-stormjib-fallback", summary.fallback);
-    sj_journey_trail(e->journey, exchange_now(e), text, sizeof text);
-    (void)add_text(headers, "x-stormjib-trail", text);
-    (void)snprintf(text, sizeof text, "queue;dur=%" PRId64 ", wait;dur=%" PRId64 ", upstream;dur=%" PRId64, summary.queue_ms, summary.wait_ms,
-                   summary.upstream_ms);
-    (void)add_text(headers, "Server-Timing", text);
+    char trail[TRAIL_TEXT_MAX], timing[128];
+    sj_journey_trail(e->journey, exchange_now(e), trail, sizeof trail);
+    (void)add_text(headers, "x-stormjib-trail", trail);
+    sj_text text = sj_text_into(timing, sizeof timing);
+    sj_text_put(&text, "queue;dur=");
+    sj_text_int(&text, summary.queue_ms);
+    sj_text_put(&text, ", wait;dur=");
+    sj_text_int(&text, summary.wait_ms);
+    sj_text_put(&text, ", upstream;dur=");
+    sj_text_int(&text, summary.upstream_ms);
+    (void)add_text(headers, "Server-Timing", timing);
 }
 
 // Errors of the classes that we retry leave with x-should-retry: false, so that SDKs do not multiply what has been tried here (BEHAVIOUR 6).
@@ -118,8 +128,8 @@ static void note_answer(sj_exchange *e, int status, const sj_headers *headers, s
     e->status = status;
     e->answer_hop = hop;
     e->has_answer_hop = true;
-    sj_slice id = sj_headers_get(headers, "x-request-id");
-    (void)snprintf(e->upstream_request_id, sizeof e->upstream_request_id, "%.*s", (int)id.n, id.p ? id.p : "");
+    sj_text id = sj_text_into(e->upstream_request_id, sizeof e->upstream_request_id);
+    sj_text_add(&id, sj_headers_get(headers, "x-request-id"));
     if (e->first_content_ns < 0)
         e->first_content_ns = (int64_t)uv_hrtime();
 }
@@ -235,11 +245,8 @@ void exchange_refuse(sj_exchange *e, sj_refusal refusal, const char *message, in
     bool ok = sj_refusal_body(refusal, message, &body) && add_text(&headers, "Content-Type", "application/json");
     if (!may_retry)
         ok = ok && add_text(&headers, "x-should-retry", "false");
-    if (retry_after_s > 0) {
-        char seconds[24];
-        (void)snprintf(seconds, sizeof seconds, "%" PRId64, retry_after_s);
-        ok = ok && add_text(&headers, "Retry-After", seconds);
-    }
+    if (retry_after_s > 0)
+        ok = ok && add_number(&headers, "Retry-After", retry_after_s);
     const char *target = e->journey ? e->hops[sj_journey_read(e->journey).hop].label : "";
     add_labels(e, &headers, target);
     if (!ok)

@@ -2,10 +2,10 @@
 
 #include "http_rules.h"
 #include "refusal.h"
+#include "text.h"
 
 #include <assert.h>
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 
@@ -156,7 +156,7 @@ static sj_http_fault read_head(sj_call *call, const char *method, const char *ve
         return (sj_http_fault){400, "Too many header fields."};
     if (reader.strange || !ends_cleanly(reader.after, NULL))
         return (sj_http_fault){400, "A header field holds a NUL or is folded over several lines."};
-    (void)snprintf(call->version, sizeof call->version, "%s", version);
+    sj_text_copy(call->version, sizeof call->version, version);
     return sj_http_check_request(sj_slice_of(method), sj_buffer_slice(&call->target), sj_slice_of(version), &call->headers);
 }
 
@@ -399,8 +399,12 @@ static void flush_direct(sj_call *call) {
 
 static void write_direct(sj_call *call, sj_slice bytes) {
     char size_line[20];
-    int n = call->chunked ? snprintf(size_line, sizeof size_line, "%zx\r\n", bytes.n) : 0;
-    bool ok = sj_buffer_append(&call->out, size_line, (size_t)n) && sj_buffer_add(&call->out, bytes) &&
+    sj_text line = sj_text_into(size_line, sizeof size_line);
+    if (call->chunked) {
+        sj_text_hex(&line, bytes.n, 1);
+        sj_text_put(&line, "\r\n");
+    }
+    bool ok = sj_buffer_append(&call->out, size_line, line.n) && sj_buffer_add(&call->out, bytes) &&
               (!call->chunked || sj_buffer_append(&call->out, "\r\n", 2));
     if (!ok) {
         conn_doom(call->conn);
