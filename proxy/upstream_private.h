@@ -55,6 +55,8 @@ struct sj_attempt {
     sj_attempt *deferred_next;
 };
 
+enum { SJ_CARRIER_LINES = 5 };
+
 // An easy handle with the constant options set, and the memory a request needs; kept for the next attempt. Remembers what the handle was
 // set to, so that only changes are set again.
 struct sj_carrier {
@@ -63,9 +65,8 @@ struct sj_carrier {
     sj_upstream *upstream;
     sj_attempt *attempt; // NULL while idle
     sj_carrier *idle_next;
-    sj_buffer text; // method, target, header lines, small edited body
-    struct curl_slist *lines; // into text
-    size_t line_cap;
+    sj_buffer text; // method, target, fields, small edited body
+    struct curl_slist lines[SJ_CARRIER_LINES]; // the last one into text
     sj_body_cursor cursor;
     sj_headers head, trailers;
     char *url, *method, *ca_file, *proxy; // as set
