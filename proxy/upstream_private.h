@@ -62,6 +62,7 @@ enum { SJ_CARRIER_LINES = 5 };
 struct sj_carrier {
     uint32_t magic;
     CURL *easy;
+    CURLU *parsed_url;
     sj_upstream *upstream;
     sj_attempt *attempt; // NULL while idle
     sj_carrier *idle_next;

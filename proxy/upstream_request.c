@@ -76,6 +76,7 @@ static bool set_constants(sj_carrier *carrier) {
         {CURLOPT_READDATA, carrier},
         {CURLOPT_SEEKDATA, carrier},
         {CURLOPT_PREREQDATA, carrier},
+        {CURLOPT_CURLU, carrier->parsed_url},
     };
     CURLcode bad = CURLE_OK;
     for (size_t i = 0; i < sizeof CONSTANT_OPTIONS / sizeof CONSTANT_OPTIONS[0]; i++)
@@ -101,7 +102,8 @@ sj_carrier *sj_carrier_new(sj_upstream *upstream) {
     sj_headers_init(&carrier->head);
     sj_headers_init(&carrier->trailers);
     carrier->easy = curl_easy_init();
-    if (carrier->easy && set_constants(carrier))
+    carrier->parsed_url = curl_url();
+    if (carrier->easy && carrier->parsed_url && set_constants(carrier))
         return carrier;
     sj_carrier_free(carrier);
     return NULL;
@@ -109,6 +111,7 @@ sj_carrier *sj_carrier_new(sj_upstream *upstream) {
 
 void sj_carrier_free(sj_carrier *carrier) {
     curl_easy_cleanup(carrier->easy);
+    curl_url_cleanup(carrier->parsed_url);
     sj_buffer_free(&carrier->text);
     sj_headers_free(&carrier->head);
     sj_headers_free(&carrier->trailers);
@@ -212,6 +215,15 @@ static bool set_text(CURL *easy, CURLoption option, char **kept, const char *wan
     free(*kept);
     *kept = copy;
     return curl_easy_setopt(easy, option, wanted ? wanted : otherwise) == CURLE_OK;
+}
+
+// Parsed when it changes, which is seldom; from CURLOPT_URL alone curl would do it for every transfer.
+static bool set_url(sj_carrier *carrier, const char *url) {
+    if (same_text(url, carrier->url))
+        return true;
+    return curl_url_set(carrier->parsed_url, CURLUPART_URL, url,
+                        CURLU_NON_SUPPORT_SCHEME | CURLU_PATH_AS_IS) == CURLUE_OK &&
+           set_text(carrier->easy, CURLOPT_URL, &carrier->url, url, NULL);
 }
 
 // What was added to the text, as places in it: the text moves while it grows.
@@ -330,7 +342,7 @@ bool sj_carrier_load(sj_carrier *carrier, const sj_attempt_spec *spec) {
     const char *url = url_target ? carrier->text.p + places.url : spec->origin;
     const char *target = url_target ? NULL : carrier->text.p + places.target;
     CURL *easy = carrier->easy;
-    return set_text(easy, CURLOPT_URL, &carrier->url, url, NULL) &&
+    return set_url(carrier, url) &&
            set_text(easy, CURLOPT_CUSTOMREQUEST, &carrier->method, carrier->text.p, NULL) &&
            curl_easy_setopt(easy, CURLOPT_REQUEST_TARGET, target) == CURLE_OK &&
            curl_easy_setopt(easy, CURLOPT_HTTPHEADER, lines) == CURLE_OK && set_connection(carrier, spec) &&
