@@ -1,6 +1,6 @@
 #include "limiter.h"
 
-static const double CUT = 0.9;
+static const double CUT = 0.9, MOST_CUT = 0.5;
 static const double ENOUGH = 3, MOST = 6; // excess refusals: for a cut; remembered
 static const double EXCUSE = 0.125; // a success's worth
 enum { EPOCH_MIN_MS = 1000, EPOCH_MAX_MS = 10000, EPOCHS_PER_STEP = 10 };
@@ -44,12 +44,15 @@ int sj_limiter_limit(const sj_limiter *limiter) {
 }
 
 static void cut(sj_limiter *limiter, int in_flight, int64_t now_ms) {
-    double used = smaller(limiter->limit, larger(in_flight, limiter->limit / 2));
+    double used = smaller(limiter->limit, larger(in_flight, limiter->limit * MOST_CUT));
+    double elapsed_ms = (double)(now_ms - limiter->cut_ms);
+    double wasted = limiter->cuts > 0 ? (double)limiter->refused_ms / elapsed_ms : 0; // slots
     if (limiter->cuts == 0 || limiter->limit >= limiter->after_cut + 1)
         limiter->threshold = limiter->limit / 2; // the first of the cuts in a row
-    limiter->limit = larger(smaller(1, limiter->max), CUT * used);
+    limiter->limit = larger(larger(smaller(CUT * used, used - wasted), MOST_CUT * used), 1);
     limiter->after_cut = limiter->limit;
     limiter->cut_ms = now_ms;
+    limiter->refused_ms = 0;
     limiter->cuts++;
     limiter->excess = 0;
     limiter->epochs = 0;
@@ -62,6 +65,7 @@ bool sj_limiter_congested(sj_limiter *limiter, sj_congestion kind, int in_flight
     if (!limiter->adaptive || is_of_the_past(limiter, started_ms))
         return false;
     limiter->excess = smaller(limiter->excess + worth[kind], MOST);
+    limiter->refused_ms += now_ms - started_ms;
     bool too_soon = limiter->cuts > 0 && now_ms - limiter->cut_ms < epoch_length(limiter);
     if (limiter->excess < ENOUGH || too_soon)
         return false;

@@ -2,8 +2,9 @@
 // congestion. Latency is no signal: an answer takes as long as it has tokens. Pure; the caller locks.
 //
 // A cut takes the limit to 0.9 of what is in use, at most once per epoch (the p50 of the upstream's latency, within 1..10 s), and attempts that
-// were started before a cut say nothing against the limit after it. What was never used is no evidence: an unused limit falls to what is in flight
-// first, at most by half (as TCP cuts from the flight size, RFC 5681 section 3.1).
+// were started before a cut say nothing against the limit after it. Two things make it larger, up to a half: what was never used is no evidence, so
+// an unused limit falls to what is in flight first (as TCP cuts from the flight size, RFC 5681 section 3.1); and slots that were busy with being
+// refused since the last cut are slots too many.
 // An upstream that fails now and then, whatever the load, must not be strangled: each success excuses a part of a refusal, and a cut takes three
 // refusals in excess. So up to about a tenth of 429s, or a third of 503s, moves nothing.
 // Successes near the limit raise it: by at most double per epoch up to half of what it was before the cuts in a row, then by 1/limit each and at
@@ -28,6 +29,7 @@ typedef struct sj_limiter {
     double excess; // of refusals over what successes excuse
     uint64_t cuts;
     int64_t cut_ms; // the last one
+    int64_t refused_ms; // time that slots spent on being refused since then
     double after_cut; // what it left
     double threshold; // doubling ends here
     int64_t epoch_ms; // of growing

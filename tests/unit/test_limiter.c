@@ -58,21 +58,21 @@ static void one_cut_an_epoch(void **unused) {
     expect(100);
     refuse(500, 100, 0, 10); // all at once: one of them cuts, the others had been started before
     expect(90);
-    refuse(500, 90, 11, 1009);
+    refuse(500, 90, 1008, 1009);
     expect(90);
-    refuse(1, 90, 11, 1010);
+    refuse(1, 90, 1009, 1010);
     expect(81);
     refuse(500, 90, 1010, 5000); // started before the cut
     expect(81);
     succeed(100, 10, 0, 5000); // long ones: five seconds at the median
-    refuse(3, 81, 1011, 5999);
+    refuse(3, 81, 5998, 5999);
     expect(81);
-    refuse(1, 81, 1011, 6010);
+    refuse(1, 81, 6009, 6010);
     expect(72);
     succeed(128, 10, 0, 60000);
-    refuse(10, 72, 6011, 16009); // never longer than ten seconds
+    refuse(10, 72, 16008, 16009); // never longer than ten seconds
     expect(72);
-    refuse(1, 72, 6011, 16010);
+    refuse(1, 72, 16009, 16010);
     expect(64);
 }
 
@@ -87,6 +87,21 @@ static void what_was_never_used_is_no_evidence(void **unused) {
     expect(27);
     refuse(3, 27, 2040, 3040);
     expect(24);
+}
+
+static void slots_busy_with_refusals_are_too_many(void **unused) {
+    (void)unused;
+    static const int rows[][2] = {{3, 90}, {8, 90}, {20, 80}, {35, 65}, {50, 50}, {95, 50}}; // slots, limit
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        sj_limiter_init(&limiter, 1000, true);
+        limiter.limit = 111.5;
+        refuse(3, 112, 9, 10);
+        expect(100);
+        refuse(rows[i][0], 100, 11, 1009); // all the time, and too soon for a cut
+        expect(100);
+        refuse(1, 100, 1009, 1010);
+        expect(rows[i][1]);
+    }
 }
 
 static void never_below_one(void **unused) {
@@ -162,7 +177,7 @@ static void others_teach_nothing_when_it_is_fixed(void **unused) {
     expect(4);
     sj_limiter_set(&limiter, 8, true); // it was
     expect(8);
-    refuse(3, 8, 6001, 7001);
+    refuse(3, 8, 7000, 7001);
     expect(7);
     sj_limiter_set(&limiter, 8, false);
     expect(8);
@@ -175,6 +190,7 @@ enum { CLIENTS_MAX = 400 };
 // Clients without a pause between questions; one that was refused comes back after a while, as the journey's backoff does.
 typedef struct world {
     int slots; // of the upstream: beyond it 429; 0 none
+    bool refused_count; // for it, what it is refusing runs too
     int per_second; // beyond it 429; 0 none
     double odd; // share that fails whatever the load
     sj_congestion odd_kind;
@@ -185,7 +201,7 @@ typedef struct world {
     sj_rng rng;
     struct client {
         int64_t started, until;
-        bool runs, good;
+        bool runs, good, counts;
         sj_congestion kind;
     } list[CLIENTS_MAX];
     int serving, answered, refused, most_in_flight;
@@ -206,7 +222,8 @@ static void ask(world *w, struct client *c) {
     c->started = w->now;
     c->good = !odd && !over;
     c->kind = over ? SJ_CONGESTION_REFUSED : w->odd_kind;
-    w->serving += c->good;
+    c->counts = c->good || w->refused_count;
+    w->serving += c->counts;
     w->bucket -= c->good;
     int64_t ms = c->good ? w->answer_ms : w->refusal_ms;
     c->until = w->now + sj_rng_between(&w->rng, ms / 2, ms * 3 / 2);
@@ -215,12 +232,12 @@ static void ask(world *w, struct client *c) {
 static void answer(world *w, struct client *c, int running) {
     if (c->good) {
         sj_limiter_succeeded(&limiter, running, c->started, w->now);
-        w->serving--;
         w->answered++;
     } else {
         (void)sj_limiter_congested(&limiter, c->kind, running, c->started, w->now);
         w->refused++;
     }
+    w->serving -= c->counts;
     c->until = w->now + (c->good ? 0 : sj_rng_between(&w->rng, 500, 1500));
     c->runs = false;
 }
@@ -282,6 +299,24 @@ static void settles_at_the_slots_and_recovers(void **unused) {
     }
 }
 
+// An upstream that is as busy refusing as answering.
+static void settles_where_refusing_is_work(void **unused) {
+    (void)unused;
+    world *w = new_world(100, 200);
+    w->slots = 20;
+    w->refused_count = true;
+    w->refusal_ms = 200;
+    play(w, 8000);
+    int at_first = w->refused;
+    play(w, 30000);
+    print_message("refusing is work: limit %d, %d refused at first, then %.1f %%, answered %d\n",
+                  sj_limiter_limit(&limiter), at_first, 100 * refused_share(w), w->answered);
+    assert_in_range(sj_limiter_limit(&limiter), 15, 24);
+    assert_true(at_first < 1000);
+    assert_true(refused_share(w) < 0.14);
+    assert_true(w->answered > 2500);
+}
+
 static void settles_at_a_rate(void **unused) {
     (void)unused;
     world *w = new_world(100, 200);
@@ -320,12 +355,14 @@ int main(void) {
         cmocka_unit_test(cuts_and_steps),
         cmocka_unit_test(one_cut_an_epoch),
         cmocka_unit_test(what_was_never_used_is_no_evidence),
+        cmocka_unit_test(slots_busy_with_refusals_are_too_many),
         cmocka_unit_test(never_below_one),
         cmocka_unit_test(doubling_ends_at_half_of_what_was),
         cmocka_unit_test(steps_grow),
         cmocka_unit_test(only_what_is_used_grows),
         cmocka_unit_test(others_teach_nothing_when_it_is_fixed),
         cmocka_unit_test(settles_at_the_slots_and_recovers),
+        cmocka_unit_test(settles_where_refusing_is_work),
         cmocka_unit_test(settles_at_a_rate),
         cmocka_unit_test(odd_failures_do_not_strangle),
     };
