@@ -4,7 +4,7 @@
 
 #include <assert.h>
 
-enum { GATE_LOOK_MS = 50, GATE_LOOK_MAX_MS = 1000 };
+enum { GATE_LOOK_MS = 50, GATE_LOOK_MAX_MS = 200 };
 
 // ---- candidates -----------------------------------------------------------------------------------------
 
@@ -140,7 +140,8 @@ static bool gate_is_bearable(const sj_journey *j, size_t hop, int64_t until_ms, 
     return wait < left && wait <= bound;
 }
 
-// A gate may fall before its time, mostly soon after it was set: the first looks are close together. At its time everybody has a turn.
+// A gate may fall before its time: looks are so close together that who arrives then has no better chance than who has been waiting. At its time
+// everybody has a turn.
 static void wait_at_gate(sj_journey *j, size_t hop, int64_t until_ms, int64_t now) {
     const sj_hop *h = journey_hop(j, hop);
     if (j->gate_turn_ms <= until_ms)
