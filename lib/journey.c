@@ -6,7 +6,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
-enum { QUIET_COMPLETES_MS = 5000 };
+enum { QUIET_COMPLETES_MS = 5000, FORECAST_MAX_MS = 10000 };
 
 static void clear(sj_steps *out) {
     out->count = out->note_count = 0;
@@ -107,6 +107,17 @@ void sj_journey_admitted(sj_journey *j, int64_t now, sj_steps *out) {
     journey_begin(j, now, out);
 }
 
+// The answer is good, and the last for a while. A forecast, not a refusal: it holds for ten seconds at most, then the upstream may say so itself.
+// Only what starts from now on can disprove it.
+static void gate_ahead(const sj_journey *j, const attempt_state *a, int64_t now, sj_steps *out) {
+    const sj_hop *h = journey_hop(j, a->hop);
+    int64_t ms = journey_sooner(a->hint.exhausted_ms, FORECAST_MAX_MS);
+    sj_target_gate(h->target, h->credential, now + ms, now, now);
+    sj_note *n = journey_note(out, SJ_NOTE_HINT_GATE, a->hop, "exhausted");
+    n->ms = ms;
+    n->source = "x-ratelimit-remaining";
+}
+
 void sj_journey_attempt_head(sj_journey *j, int attempt, int status, const sj_retry_hint *hint,
                              bool inspected, int64_t now, sj_steps *out) {
     clear(out);
@@ -117,6 +128,8 @@ void sj_journey_attempt_head(sj_journey *j, int attempt, int status, const sj_re
     a->hint = *hint;
     a->inspected = inspected;
     a->head_ms = a->active_ms = now;
+    if (hint->exhausted_ms > 0)
+        gate_ahead(j, a, now, out);
 }
 
 void sj_journey_attempt_says(sj_journey *j, int attempt, unsigned says, int64_t now, sj_steps *out) {

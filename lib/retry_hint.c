@@ -98,11 +98,14 @@ static bool is_exhausted(const sj_headers *headers, sj_slice dimension) {
     return false;
 }
 
-// Each dimension (requests, tokens, tokens-minute ...) tells when it is full again, exhausted or not. So: the last of the exhausted
-// ones; when none says that it is, the first of all.
-static int64_t read_reset_dimensions(const answer *a) {
+// Each dimension (requests, tokens, tokens-minute ...) tells when it is full again, exhausted or not.
+typedef struct resets {
+    int64_t last_exhausted_ms, first_ms; // 0: none
+} resets;
+
+static resets read_resets(const answer *a) {
     const sj_slice prefix = SJ_SLICE("x-ratelimit-reset-");
-    int64_t last_exhausted = 0, first_ms = 0;
+    resets found = {0};
     for (size_t i = 0; i < a->headers->count; i++) {
         sj_header header = sj_headers_at(a->headers, i);
         if (!has_prefix(header.name, prefix))
@@ -110,16 +113,31 @@ static int64_t read_reset_dimensions(const answer *a) {
         int64_t ms = read_reset(sj_slice_trim(header.value), a->wall_now_ms);
         if (ms <= 0)
             continue;
-        if (first_ms == 0 || ms < first_ms)
-            first_ms = ms;
-        if (ms > last_exhausted && is_exhausted(a->headers, sj_slice_from(header.name, prefix.n)))
-            last_exhausted = ms;
+        if (found.first_ms == 0 || ms < found.first_ms)
+            found.first_ms = ms;
+        if (ms > found.last_exhausted_ms &&
+            is_exhausted(a->headers, sj_slice_from(header.name, prefix.n)))
+            found.last_exhausted_ms = ms;
     }
-    return last_exhausted ? last_exhausted : first_ms;
+    return found;
+}
+
+// The last of the exhausted ones; when none says that it is, the first of all.
+static int64_t read_reset_dimensions(const answer *a) {
+    resets found = read_resets(a);
+    return found.last_exhausted_ms ? found.last_exhausted_ms : found.first_ms;
 }
 
 static int64_t read_ratelimit_reset(const answer *a) {
     return read_reset(value_of(a->headers, "x-ratelimit-reset"), a->wall_now_ms);
+}
+
+static int64_t read_exhausted(const answer *a) {
+    int64_t ms = read_resets(a).last_exhausted_ms;
+    if (!says_nothing_left(value_of(a->headers, "x-ratelimit-remaining")))
+        return ms;
+    int64_t all = read_ratelimit_reset(a);
+    return all > ms ? all : ms;
 }
 
 // In order of precedence.
@@ -144,6 +162,8 @@ static sj_should_retry read_should_retry(const sj_headers *headers) {
 sj_retry_hint sj_retry_hint_read(const sj_headers *headers, int status, int64_t wall_now_ms) {
     sj_retry_hint hint = {.should_retry = read_should_retry(headers)};
     const answer a = {headers, wall_now_ms};
+    if (status != 429)
+        hint.exhausted_ms = read_exhausted(&a);
     for (size_t i = 0; i < sizeof readers / sizeof *readers; i++) {
         if (readers[i].only_status && readers[i].only_status != status)
             continue;

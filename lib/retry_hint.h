@@ -23,6 +23,7 @@ typedef struct sj_retry_hint {
     int64_t wait_ms; // > 0 when source is not SJ_HINT_NONE; the bare hint, without spread
     sj_hint_source source;
     sj_should_retry should_retry;
+    int64_t exhausted_ms; // of an answer that is no 429: nothing is left until then, says a dimension's remaining 0; 0 none
 } sj_retry_hint;
 
 // Retry-After and its -ms forms are read from every answer; the rate-limit resets only from a 429, since elsewhere they only describe the quota.

@@ -409,6 +409,40 @@ static void test_client_retry_count(void **state) {
     assert_int_equal(patience(NULL, 0).retry_count, 0);
 }
 
+// A good answer that was the last one for a while.
+static void test_exhausted(void **state) {
+    (void)state;
+    static const row rows[] = {
+        {1000, {{"x-ratelimit-remaining-requests", "0"}, {"x-ratelimit-reset-requests", "1s"}}},
+        {0, {{"x-ratelimit-remaining-requests", "1"}, {"x-ratelimit-reset-requests", "1s"}}},
+        {0, {{"x-ratelimit-remaining-requests", "0"}}},
+        {0, {{"x-ratelimit-reset-requests", "1s"}}},
+        {0, {{"x-ratelimit-remaining-requests", "0"}, {"x-ratelimit-reset-requests", "0s"}}},
+        {0, {{"x-ratelimit-remaining-tokens", "0"}, {"x-ratelimit-reset-requests", "1s"}}},
+        {360000,
+         {{"x-ratelimit-remaining-requests", "0"},
+          {"x-ratelimit-reset-requests", "20ms"},
+          {"X-RateLimit-Remaining-Tokens", "0"},
+          {"X-RateLimit-Reset-Tokens", "6m0s"}}},
+        {20,
+         {{"x-ratelimit-remaining-requests", "0"},
+          {"x-ratelimit-reset-requests", "20ms"},
+          {"x-ratelimit-remaining-tokens", "149984"},
+          {"x-ratelimit-reset-tokens", "6m0s"}}},
+        {7000, {{"x-ratelimit-remaining", "0"}, {"x-ratelimit-reset", "7"}}},
+        {3000, {{"x-ratelimit-remaining", "0"}, {"x-ratelimit-reset", "1696004800"}}},
+        {0, {{"x-ratelimit-remaining", "3"}, {"x-ratelimit-reset", "7"}}},
+        {0, {{"x-ratelimit-remaining", "soon"}, {"x-ratelimit-reset", "7"}}},
+    };
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        sj_retry_hint hint = read_at(rows[i].fields, COUNT(rows[i].fields), 200, now_ms);
+        if (hint.exhausted_ms != rows[i].wait_ms || hint.source != SJ_HINT_NONE)
+            fail_msg("row %zu: gave %" PRId64, i, hint.exhausted_ms);
+        hint = read_at(rows[i].fields, COUNT(rows[i].fields), 429, now_ms); // there it is the hint itself
+        assert_int_equal(hint.exhausted_ms, 0);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_openai_python),
@@ -423,6 +457,7 @@ int main(void) {
         cmocka_unit_test(test_should_retry),
         cmocka_unit_test(test_client_timeout),
         cmocka_unit_test(test_client_retry_count),
+        cmocka_unit_test(test_exhausted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
