@@ -8,7 +8,9 @@
 enum { HELD_SLACK = 64 * 1024, INFLATED_MAX = 16 * 1024 * 1024, VERIFIED_MAX = 8 * 1024 * 1024 };
 
 void sj_answer_init(sj_answer *answer, const sj_answer_context *context) {
-    *answer = (sj_answer){.context = *context, .content_length = -1, .held = sj_buffer_with_max((context->verified ? VERIFIED_MAX : context->inspect_max) + HELD_SLACK)};
+    size_t held_max = context->verified && context->inspect_max < VERIFIED_MAX ? VERIFIED_MAX : context->inspect_max;
+    // One event may be as long as inspect_max, and come when almost as much as allowed is held already.
+    *answer = (sj_answer){.context = *context, .content_length = -1, .held = sj_buffer_with_max(held_max + context->inspect_max + HELD_SLACK)};
     sj_headers_init(&answer->headers);
     sj_completion_init(&answer->completion, context->protocol, context->choices);
 }
@@ -70,7 +72,7 @@ static size_t hold_max(const sj_answer *answer) {
     return verified ? VERIFIED_MAX : answer->context.inspect_max;
 }
 
-// Held bytes never grow past their bound (and what one read brings): then the answer is let go as it is.
+// Beyond its bound the answer is let go as it is; until that is carried out its owner takes in no more reads.
 static void keep(sj_answer *answer, sj_slice bytes, const sj_answer_listener *listener, void *owner) {
     if (answer->committed) {
         listener->on_bytes(owner, bytes);

@@ -274,8 +274,7 @@ static void carry_out_step(sj_exchange *e, const sj_step *s) {
         exchange_supply_done(e, committed_leg(e));
         return;
     case SJ_STEP_FINISH:
-        e->end = END_ANSWERED;
-        sj_call_finish(e->call, NULL);
+        exchange_finish(e);
         return;
     case SJ_STEP_BREAK:
         exchange_break(e, committed_leg(e), s->quiet);
@@ -295,6 +294,9 @@ static void carry_out(sj_exchange *e) {
             carry_out_step(e, &s);
     }
     e->todo_count = 0;
+    for (int i = 0; i < LEGS_MAX; i++)
+        if (e->legs[i].transfer && !e->legs[i].held_back)
+            sj_attempt_resume(e->legs[i].transfer);
     arm_timer(e);
 }
 
@@ -386,13 +388,7 @@ static void on_attempt_head(void *owner, int status, const sj_headers *headers) 
     sj_steps steps;
     sj_journey_attempt_head(e->journey, l->attempt, status, &hint, sj_answer_is_inspected(&l->answer), exchange_now(e), &steps);
     take_steps(e, &steps);
-}
-
-static bool commit_is_due(const sj_exchange *e) {
-    for (int i = 0; i < e->todo_count; i++)
-        if (e->todo[i].kind == SJ_STEP_COMMIT)
-            return true;
-    return false;
+    arm_timer(e);
 }
 
 static void give_up_lost(leg *l) {
@@ -406,6 +402,7 @@ static void give_up_lost(leg *l) {
 
 static void on_attempt_data(void *owner, sj_slice bytes) {
     leg *l = owner;
+    sj_exchange *e = l->exchange;
     if (l->answer.lost && l->transfer)
         give_up_lost(l);
     if (l->answer.deaf)
@@ -413,10 +410,10 @@ static void on_attempt_data(void *owner, sj_slice bytes) {
     sj_answer_feed(&l->answer, bytes, &listener, l);
     // One note of life for the whole read; what it said has been told.
     on_says(l, 0);
-    arm_timer(l->exchange); // a finish brings the due time nearer
-    // One turn of curl can bring more than a megabyte, and the commit waits for the turn's end.
-    if (commit_is_due(l->exchange) && l->answer.held.n > SJ_FRONT_HIGH_WATER)
-        exchange_hold_back(l);
+    // curl reads many times inside one call: what those would bring has to wait for the steps.
+    if (e->todo_count && l->transfer)
+        sj_attempt_hold(l->transfer);
+    arm_timer(e);
 }
 
 static int64_t tokens_used(const sj_usage *usage) {
@@ -427,29 +424,32 @@ static int64_t tokens_used(const sj_usage *usage) {
 }
 
 static void on_attempt_end(void *owner, const sj_attempt_end *end, const sj_headers *trailers) {
-    (void)trailers;
     leg *l = owner;
     sj_exchange *e = l->exchange;
+    int attempt = l->attempt;
     l->transfer = NULL;
+    // First what its bytes asked for, which may drop this attempt and give its place to the next one.
     carry_out(e);
-    if (!l->attempt || l->answer.deaf)
+    if (!attempt || l->attempt != attempt)
         return;
-    sj_answer_end(&l->answer, &listener, l);
-    if (!l->answer.deaf) {
-        sj_attempt_over over = {
-            .whole = sj_answer_is_whole(&l->answer),
-            .lacks_only_done = sj_answer_lacks_only_done(&l->answer),
-            .sent = end->sent,
-            .own_side = end->own_side,
-            .connect_timed_out = end->connect_timed_out,
-            .tokens = tokens_used(&l->answer.completion.usage),
-        };
-        sj_answer_facts(&l->answer, end->end, &over.facts);
-        sj_steps steps;
-        sj_journey_attempt_ended(e->journey, l->attempt, &over, exchange_now(e), &steps);
-        take_steps(e, &steps);
-    }
+    if (!l->answer.deaf)
+        sj_answer_end(&l->answer, &listener, l);
+    bool lost = l->answer.lost;
+    sj_attempt_over over = {
+        .whole = !lost && sj_answer_is_whole(&l->answer),
+        .lacks_only_done = !lost && sj_answer_lacks_only_done(&l->answer),
+        .sent = end->sent,
+        .own_side = end->own_side,
+        .connect_timed_out = end->connect_timed_out,
+        .tokens = tokens_used(&l->answer.completion.usage),
+    };
+    sj_answer_facts(&l->answer, lost ? SJ_END_LOCAL : end->end, &over.facts);
+    sj_steps steps;
+    sj_journey_attempt_ended(e->journey, attempt, &over, exchange_now(e), &steps);
+    take_steps(e, &steps);
+    e->trailers = trailers;
     carry_out(e);
+    e->trailers = NULL;
 }
 
 static const sj_attempt_handlers attempt_handlers = {.on_head = on_attempt_head, .on_data = on_attempt_data, .on_end = on_attempt_end};

@@ -5,7 +5,7 @@
 #include "answer.h"
 #include "exchange.h"
 
-enum { EXCHANGE_MAGIC = 0x53457863, EXCHANGE_MAX_HOPS = 16, LEGS_MAX = 2, TODO_MAX = 16, SLOT_BITS = 20, WORKER_BITS = 12 };
+enum { EXCHANGE_MAGIC = 0x53457863, EXCHANGE_MAX_HOPS = 16, LEGS_MAX = 2, TODO_MAX = 16, SLOT_BITS = 20, WORKER_BITS = 8 };
 
 // An attempt under way: the transfer and the answer being read.
 typedef struct leg {
@@ -61,6 +61,7 @@ struct sj_exchange {
     saved_answer saved;
     sj_step todo[TODO_MAX];
     int todo_count;
+    const sj_headers *trailers; // of the transfer that is just ending
     bool start_asked, in_todo;
     bool head_sent; // by a sign of life: what comes now comes inside the stream
     sj_exchange *todo_next;
@@ -106,6 +107,7 @@ void exchange_deliver_leg(sj_exchange *e, leg *l);
 void exchange_deliver(sj_exchange *e, int status, const sj_headers *headers, sj_slice body, int64_t content_length, size_t hop);
 void exchange_commit(sj_exchange *e, leg *l);
 void exchange_keepalive(sj_exchange *e);
+void exchange_finish(sj_exchange *e);
 void exchange_supply_done(sj_exchange *e, leg *l);
 void exchange_break(sj_exchange *e, leg *l, bool quiet);
 void exchange_health(sj_exchange *e, bool ready);

@@ -203,6 +203,16 @@ void exchange_commit(sj_exchange *e, leg *l) {
     sj_headers_free(&out);
 }
 
+// Trailers go on as far as they fit; an answer is whole without them.
+void exchange_finish(sj_exchange *e) {
+    sj_headers trailers;
+    sj_headers_init(&trailers);
+    e->end = END_ANSWERED;
+    bool ok = e->trailers && sj_http_forward_answer(e->trailers, &trailers);
+    sj_call_finish(e->call, ok ? &trailers : NULL);
+    sj_headers_free(&trailers);
+}
+
 // An event that came without its blank line is closed before another one is put behind it.
 static void close_event(sj_exchange *e, leg *l) {
     if (l->answer.unterminated)
