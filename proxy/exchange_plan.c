@@ -27,7 +27,10 @@ static sj_slice bearer_token(sj_slice authorization) {
 
 static sj_slice client_credential(const sj_exchange *e) {
     sj_slice authorization = sj_headers_get(e->headers, "Authorization");
-    return authorization.p ? bearer_token(authorization) : sj_headers_get(e->headers, "api-key");
+    if (authorization.p)
+        return bearer_token(authorization);
+    sj_slice key = sj_headers_get(e->headers, "api-key");
+    return key.p ? key : sj_headers_get(e->headers, "x-api-key");
 }
 
 bool exchange_authorise(sj_exchange *e) {
@@ -58,13 +61,18 @@ static int64_t context_tokens(const sj_upstream_config *upstream, sj_slice model
     return 0;
 }
 
-static bool sends_client_credential(const sj_exchange *e, size_t upstream) {
-    if (e->credential_is_ours)
-        return false;
+// Whether what identifies the client may be sent there at all.
+static bool is_clients_origin(const sj_exchange *e, size_t upstream) {
     const sj_upstream_config *config = &exchange_config(e)->upstreams[upstream];
     if (config->auth == SJ_AUTH_CLIENT)
         return true;
-    return config->auth == SJ_AUTH_UNSET && sj_setup_same_origin(e->setup, upstream, e->route->hops[0].upstream);
+    return config->auth != SJ_AUTH_NONE && sj_setup_same_origin(e->setup, upstream, e->route->hops[0].upstream);
+}
+
+static bool sends_client_credential(const sj_exchange *e, size_t upstream) {
+    sj_auth auth = exchange_config(e)->upstreams[upstream].auth;
+    return !e->credential_is_ours && (auth == SJ_AUTH_UNSET || auth == SJ_AUTH_CLIENT) &&
+           is_clients_origin(e, upstream);
 }
 
 static bool add_hop(sj_exchange *e, const sj_hop_config *hop) {
@@ -217,7 +225,18 @@ static bool is_replaced(const sj_upstream_config *upstream, sj_slice name) {
 }
 
 static bool is_credential(sj_slice name) {
-    return sj_slice_equal_nocase(name, SJ_SLICE("Authorization")) || sj_slice_equal_nocase(name, SJ_SLICE("api-key"));
+    static const char *const names[] = {"Authorization", "api-key", "x-api-key", "x-goog-api-key"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (sj_slice_equal_nocase(name, sj_slice_of(names[i])))
+            return true;
+    return false;
+}
+
+// Fields that are for one origin only.
+static bool is_kept_from(const sj_exchange *e, size_t upstream, sj_slice name) {
+    if (is_credential(name))
+        return !sends_client_credential(e, upstream);
+    return sj_slice_equal_nocase(name, SJ_SLICE("Cookie")) && !is_clients_origin(e, upstream);
 }
 
 static bool add_key(const sj_upstream_config *upstream, sj_headers *out) {
@@ -242,11 +261,10 @@ static bool add_forwarded(const sj_exchange *e, sj_headers *out) {
 
 static bool request_headers(const sj_exchange *e, size_t upstream_index, sj_headers *out) {
     const sj_upstream_config *upstream = &exchange_config(e)->upstreams[upstream_index];
-    bool pass_credential = sends_client_credential(e, upstream_index);
     bool ok = sj_http_forward_request(e->headers, out);
     for (size_t i = out->count; i-- > 0;) {
         sj_slice name = sj_headers_at(out, i).name;
-        if (is_replaced(upstream, name) || (is_credential(name) && !pass_credential))
+        if (is_replaced(upstream, name) || is_kept_from(e, upstream_index, name))
             sj_headers_remove(out, i);
     }
     for (size_t i = 0; ok && i < upstream->header_count; i++)
