@@ -74,7 +74,10 @@ static void on_sweep(uv_timer_t *timer) {
     sj_front *front = timer->data;
     int64_t now = now_ms(front), next = INT64_MAX;
     front->sweep_at_ms = 0;
-    set_accepting(front, may_accept(front));
+    if (!front->accepting)
+        set_accepting(front, may_accept(front));
+    if (!front->accepting)
+        next = now + ACCEPT_PAUSE_MS;
     for (wait_kind kind = 0; kind < WAIT_KINDS; kind++) {
         int64_t limit = front_wait_limit(front, kind);
         conn *c;
@@ -190,6 +193,37 @@ void conn_doom(conn *c) {
         call_client_gone(c->call);
 }
 
+static int connections_in_all(const sj_front *front) {
+    return front->limits.in_all ? atomic_load(front->limits.in_all) : front->connections;
+}
+
+static void remember_connection(conn *c) {
+    sj_front *front = c->front;
+    front->open_handles++;
+    int before = front->limits.in_all ? atomic_fetch_add(front->limits.in_all, 1) : front->connections;
+    c->over_limit = before >= front->limits.connections;
+    front->connections++;
+    c->room->connections++;
+    c->all_next = front->all;
+    if (front->all)
+        front->all->all_prev = c;
+    front->all = c;
+}
+
+static void forget_connection(conn *c) {
+    sj_front *front = c->front;
+    conn_watch(c, 0);
+    wait_unlink(c);
+    front->connections--;
+    c->room->connections--;
+    if (front->limits.in_all)
+        atomic_fetch_sub(front->limits.in_all, 1);
+    *(c->all_prev ? &c->all_prev->all_next : &front->all) = c->all_next;
+    if (c->all_next)
+        c->all_next->all_prev = c->all_prev;
+    uv_close((uv_handle_t *)&c->watch, on_watch_closed);
+}
+
 static void on_connection(void *cls, struct MHD_Connection *mhd, void **socket_context, enum MHD_ConnectionNotificationCode code) {
     daemon_room *room = cls;
     if (code == MHD_CONNECTION_NOTIFY_STARTED) {
@@ -201,15 +235,10 @@ static void on_connection(void *cls, struct MHD_Connection *mhd, void **socket_c
     // Comes before the descriptor is closed.
     conn *c = *socket_context;
     assert(c->magic == CONN_MAGIC);
-    conn_watch(c, 0);
-    wait_unlink(c);
     c->mhd = NULL;
-    c->room->connections--;
-    c->front->connections--;
-    *(c->all_prev ? &c->all_prev->all_next : &c->front->all) = c->all_next;
-    if (c->all_next)
-        c->all_next->all_prev = c->all_prev;
-    uv_close((uv_handle_t *)&c->watch, on_watch_closed);
+    if (c->front->adding == c) // announced and refused in one go
+        return;
+    forget_connection(c);
 }
 
 static size_t keep_escapes(void *cls, struct MHD_Connection *mhd, char *text) {
@@ -290,24 +319,12 @@ static void take_connection(sj_front *front, int fd, const struct sockaddr_stora
     *c = (conn){.magic = CONN_MAGIC, .front = front, .room = room, .fd = fd, .watch = c->watch, .waits = WAIT_NONE};
     c->watch.data = c;
     name_peer(c, address);
-    c->over_limit = front->connections >= front->limits.connections;
-    front->open_handles++;
-    front->connections++;
-    room->connections++;
-    c->all_next = front->all;
-    if (front->all)
-        front->all->all_prev = c;
-    front->all = c;
+    remember_connection(c);
     front->adding = c;
     MHD_add_connection(room->mhd, fd, (const struct sockaddr *)address, length);
     front->adding = NULL;
-    if (!c->mhd) { // refused before it was announced; MHD has closed the descriptor
-        front->connections--;
-        room->connections--;
-        front->all = c->all_next;
-        if (front->all)
-            front->all->all_prev = NULL;
-        uv_close((uv_handle_t *)&c->watch, on_watch_closed);
+    if (!c->mhd) { // refused; MHD has closed the descriptor
+        forget_connection(c);
         return;
     }
     conn_watch(c, UV_DISCONNECT);
@@ -338,7 +355,7 @@ static void pause_accepting(sj_front *front) {
 }
 
 static bool may_accept(const sj_front *front) {
-    return !front->quiescing && front->connections < front->limits.connections + OVER_LIMIT_EXTRA;
+    return connections_in_all(front) < front->limits.connections + OVER_LIMIT_EXTRA;
 }
 
 static void on_acceptable(uv_poll_t *poll, int status, int events) {
@@ -395,7 +412,6 @@ void sj_front_set_limits(sj_front *front, const sj_front_limits *limits) { front
 
 void sj_front_quiesce(sj_front *front) {
     front->quiescing = true;
-    set_accepting(front, false);
     conn *next;
     for (conn *c = front->all; c; c = next) {
         next = c->all_next;
@@ -427,6 +443,7 @@ static void on_room_closed(uv_handle_t *handle) {
 
 // MHD_stop_daemon aborts the process when a connection is suspended: everything is doomed (which resumes), run, and only then stopped.
 static void stop_room(daemon_room *room) {
+    uv_poll_stop(&room->poll); // before its descriptor goes
     for (int i = 0; i < RUNS_PER_TURN && room->connections > 0; i++)
         MHD_run(room->mhd);
     MHD_stop_daemon(room->mhd);

@@ -6,6 +6,7 @@
 
 #include "headers.h"
 
+#include <stdatomic.h>
 #include <stdint.h>
 #include <uv.h>
 
@@ -39,7 +40,8 @@ typedef struct sj_front_handlers {
 } sj_front_handlers;
 
 typedef struct sj_front_limits {
-    int connections; // beyond: over_limit
+    int connections;    // beyond: over_limit
+    atomic_int *in_all; // counts the connections of all fronts that share the limit; NULL: it is this front's own
     int64_t header_timeout_ms, body_timeout_ms, keepalive_timeout_ms;
 } sj_front_limits;
 
@@ -49,7 +51,8 @@ sj_front *sj_front_new(uv_loop_t *loop, const sj_front_limits *limits, const sj_
 void sj_front_set_limits(sj_front *front, const sj_front_limits *limits);
 // Takes connections from a listening, non-blocking socket; the fd stays the caller's. Several workers may be given the same fd or their own.
 __attribute__((warn_unused_result)) bool sj_front_listen(sj_front *front, int fd);
-// No new connections; idle keep-alive ones are closed; running calls go on and their connections close after the answer.
+// Idle keep-alive connections are closed; running calls go on, and every connection closes after its answer. New ones are still taken, so that
+// they can be told.
 void sj_front_quiesce(sj_front *front);
 // Cuts what still runs and closes every handle on the loop; *front is freed once the loop has run its closing callbacks.
 void sj_front_close(sj_front **front);

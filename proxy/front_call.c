@@ -18,7 +18,14 @@
 //   mix; it is resumed once, to send the last chunk or to cut. A resume makes MHD walk its suspended connections: this way a streamed event
 //   costs one sendmsg, not a walk.
 
-enum { OUT_MAX = 8 * 1024 * 1024, EARLY_ANSWER_DRAIN = 64 * 1024 * 1024, READER_BLOCK = 16 * 1024, TARGET_MAX = 32 * 1024, MHD_LINE_MAX = 64 * 1024 };
+enum {
+    OUT_MAX = 8 * 1024 * 1024,
+    OUT_SPENT = 64 * 1024,
+    EARLY_ANSWER_DRAIN = 64 * 1024 * 1024,
+    READER_BLOCK = 16 * 1024,
+    TARGET_MAX = 32 * 1024,
+    MHD_LINE_MAX = 64 * 1024
+};
 
 static conn *conn_of(struct MHD_Connection *mhd) {
     conn *c = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
@@ -96,9 +103,13 @@ void call_on_completed(void *cls, struct MHD_Connection *mhd, void **con_cls, en
 }
 
 static void suspend(sj_call *call, call_phase phase) {
+    conn *c = call->conn;
     call->phase = phase;
     call->suspended = true;
-    MHD_suspend_connection(call->conn->mhd);
+    // A hang-up that came while MHD was reading has stopped the watch; from here on only we can notice it.
+    if (!c->watched)
+        conn_watch(c, UV_DISCONNECT);
+    MHD_suspend_connection(c->mhd);
 }
 
 static void resume(sj_call *call) {
@@ -260,6 +271,8 @@ enum MHD_Result call_handle(void *cls, struct MHD_Connection *mhd, const char *u
     if (!call)
         return MHD_NO;
     assert(call->magic == CALL_MAGIC);
+    if (call->conn->doomed) // what it sent before is still in the socket, but no answer could reach it
+        return MHD_NO;
     if (call->phase == PHASE_HEAD)
         return begin_request(call, method, version);
     if (call->phase == PHASE_BODY)
@@ -324,6 +337,10 @@ static void take_held(sj_call *call, size_t n) {
         // An idle stream holds no buffer.
         sj_buffer_free(&call->out);
         call->out_at = 0;
+    } else if (call->out_at >= OUT_SPENT && call->out_at >= held_bytes(call)) {
+        // A reader that is always a little behind would never let it run empty.
+        sj_buffer_consume(&call->out, call->out_at);
+        call->out_at = 0;
     }
 }
 
@@ -336,10 +353,12 @@ static ssize_t end_of_answer(sj_call *call) {
 
 // MHD asks for bytes.
 static ssize_t read_held(void *cls, uint64_t position, char *out, size_t max) {
-    (void)position;
     sj_call *call = cls;
     assert(call->magic == CALL_MAGIC);
     size_t n = held_bytes(call) < max ? held_bytes(call) : max;
+    // MHD counts a known length and ends by itself: the last byte waits for the owner's word that the answer is complete.
+    if (n && call->known_length && !call->finished && position + n >= call->length)
+        n--;
     if (n && !call->gone) {
         memcpy(out, call->out.p + call->out_at, n);
         take_held(call, n);
@@ -365,8 +384,9 @@ void sj_call_begin(sj_call *call, int status, const sj_headers *headers, int64_t
     call->known_length = content_length >= 0;
     call->chunked = !call->known_length && strcmp(call->version, "HTTP/1.0") != 0;
     uint64_t size = call->known_length ? (uint64_t)content_length : MHD_SIZE_UNKNOWN;
-    // Of unknown length MHD reads into the connection's own memory; the response's block would only lie there.
-    size_t block = call->known_length ? READER_BLOCK : 1;
+    call->length = size;
+    // Chunks are read into the connection's own memory; the response's block would only lie there.
+    size_t block = call->chunked ? 1 : READER_BLOCK;
     give(call, status, headers, MHD_create_response_from_callback(size, block, read_held, call, NULL));
 }
 

@@ -63,6 +63,7 @@ struct sj_call {
     bool suspended;
     bool chunked;      // the answer's framing
     bool known_length;
+    uint64_t length;   // of the answer, when it is known
     bool streaming;    // begun, comes in pieces
     bool finished;     // the owner said: complete
     bool cut;          // the owner said: break off
