@@ -86,6 +86,9 @@ static int wait_for_signals(sj_server **server, const sigset_t *signals) {
     sigaddset(&again, SIGINT);
     (void)fputs("draining: running exchanges finish, new ones are refused; a second signal ends at once\n", stderr);
     pthread_sigmask(SIG_UNBLOCK, &again, NULL);
+    sj_server_drain(*server);
+    pthread_sigmask(SIG_BLOCK, &again, NULL); // before it is freed
+    hurried = NULL;
     sj_server_stop(server);
     return EX_OK;
 }

@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 struct sj_server {
-    pthread_mutex_t mutex; // of setup
+    pthread_mutex_t mutex; // of setup and workers; held while either changes
     sj_setup *setup;
     uint64_t seed;
     sj_registry *registry;
@@ -26,7 +26,8 @@ struct sj_server {
     int *fds, *ports;
     size_t fd_count;
     int admin_fd, admin_port;
-    atomic_bool draining;
+    atomic_int connections; // clients', over all workers
+    atomic_bool draining, hurried, drained;
     int news[2]; // a pipe: 'e' a worker has ended, 'h' hurry
 };
 
@@ -41,9 +42,16 @@ static uint64_t random_seed(const sj_config *config) {
 
 // ---- links of the workers -------------------------------------------------------------------------------------------------------
 
+static void grant_locked(sj_server *server, const sj_waiter *waiter) {
+    sj_worker_post_grant(server->workers[waiter->worker], waiter->exchange_id);
+}
+
+// The lock, because the first workers may already be at it while the others are being started.
 static void grant(void *context, const sj_waiter *waiter) {
     sj_server *server = context;
-    sj_worker_post_grant(server->workers[waiter->worker], waiter->exchange_id);
+    pthread_mutex_lock(&server->mutex);
+    grant_locked(server, waiter);
+    pthread_mutex_unlock(&server->mutex);
 }
 
 static bool draining(void *context) { return sj_server_draining(context); }
@@ -93,22 +101,25 @@ static bool start_house(sj_server *server, sj_buffer *error) {
 }
 
 static bool start_workers(sj_server *server) {
-    for (int i = 0; i < server->first_config->workers; i++) {
+    bool ok = true;
+    pthread_mutex_lock(&server->mutex);
+    for (int i = 0; ok && i < server->first_config->workers; i++) {
         sj_worker_options options = {
             .index = (uint32_t)i,
             .setup = server->setup,
             .registry = server->registry,
             .listen_fds = server->fds,
             .listen_count = server->fd_count,
+            .connections = &server->connections,
             .seed = server->seed + 1,
             .links = {.context = server, .grant = grant, .draining = draining, .ended = ended},
         };
         server->workers[i] = sj_worker_start(&options);
-        if (!server->workers[i])
-            return false;
-        server->worker_count++;
+        ok = server->workers[i] != NULL;
+        server->worker_count += ok;
     }
-    return true;
+    pthread_mutex_unlock(&server->mutex);
+    return ok;
 }
 
 static void reserve_labels(sj_server *server) {
@@ -158,28 +169,41 @@ int sj_server_admin_port(const sj_server *server) { return server->admin_port; }
 
 // ---- reload ---------------------------------------------------------------------------------------------------------------------
 
-void sj_server_reload(sj_server *server, sj_config *config) {
+// A raised limit lets waiters in.
+static void grant_what_is_free(sj_server *server, sj_admission *admission) {
+    sj_wake wake = {0};
+    do {
+        wake.set = false;
+        sj_admission_next(admission, clock_ms(), &wake);
+        if (wake.set)
+            grant_locked(server, &wake.waiter);
+    } while (wake.set);
+}
+
+static bool swap_setup(sj_server *server, sj_config *config) {
+    if (sj_server_draining(server)) // the workers may be gone at any moment
+        return false;
+    sj_setup *setup =
+        sj_setup_new(config, server->setup, sj_house_mock_port(server->house), server->seed, clock_ms());
+    if (!setup)
+        return false;
+    sj_setup_unref(&server->setup);
+    server->setup = setup;
+    sj_body_set_total_max(config->body_memory_bytes);
+    reserve_labels(server);
+    for (int i = 0; i < server->worker_count; i++)
+        sj_worker_post_setup(server->workers[i], setup);
+    for (size_t i = 0; i < config->upstream_count; i++)
+        grant_what_is_free(server, sj_setup_admission(setup, i));
+    return true;
+}
+
+bool sj_server_reload(sj_server *server, sj_config *config) {
     pthread_mutex_lock(&server->mutex);
-    sj_setup *setup = sj_setup_new(config, server->setup, sj_house_mock_port(server->house), server->seed, clock_ms());
-    if (setup) {
-        sj_setup_unref(&server->setup);
-        server->setup = setup;
-        sj_body_set_total_max(config->body_memory_bytes);
-        reserve_labels(server);
-        for (int i = 0; i < server->worker_count; i++)
-            sj_worker_post_setup(server->workers[i], setup);
-        for (size_t i = 0; i < config->upstream_count; i++) {
-            sj_wake wake = {0};
-            do { // a raised limit lets waiters in
-                wake.set = false;
-                sj_admission_next(sj_setup_admission(setup, i), clock_ms(), &wake);
-                if (wake.set)
-                    grant(server, &wake.waiter);
-            } while (wake.set);
-        }
-    }
+    bool ok = swap_setup(server, config);
     pthread_mutex_unlock(&server->mutex);
-    sj_registry_reloaded(server->registry, setup != NULL);
+    sj_registry_reloaded(server->registry, ok);
+    return ok;
 }
 
 bool sj_server_reload_file(sj_server *server, sj_buffer *message) {
@@ -190,10 +214,12 @@ bool sj_server_reload_file(sj_server *server, sj_buffer *message) {
         ok = false;
         sj_buffer_note(&error, "base_url = \"mock\" needs a restart: the embedded upstream is started at start only\n");
     }
-    if (ok) {
+    if (ok && !sj_server_reload(server, config)) {
+        ok = false;
+        sj_buffer_note(message, "not reloaded: out of memory, or shutting down\n");
+    } else if (ok) {
         sj_buffer restart = sj_buffer_with_max(1024);
         sj_config_needs_restart(server->first_config, config, &restart);
-        sj_server_reload(server, config);
         sj_buffer_note(message, "configuration reloaded");
         if (restart.n)
             sj_buffer_note(message, "; needs a restart to take effect: %.*s", (int)restart.n, restart.p);
@@ -241,15 +267,23 @@ static int64_t drain_timeout(sj_server *server) {
     return server->setup ? sj_setup_config(server->setup)->drain_timeout_ms : 0;
 }
 
+void sj_server_drain(sj_server *server) {
+    if (atomic_exchange(&server->drained, true))
+        return;
+    pthread_mutex_lock(&server->mutex); // a reload under way comes to its end first
+    atomic_store(&server->draining, true);
+    pthread_mutex_unlock(&server->mutex);
+    for (int i = 0; i < server->worker_count; i++)
+        sj_worker_post_drain(server->workers[i]);
+    wait_for_workers(server, drain_timeout(server));
+}
+
 void sj_server_stop(sj_server **slot) {
     sj_server *server = *slot;
     if (!server)
         return;
     *slot = NULL;
-    atomic_store(&server->draining, true);
-    for (int i = 0; i < server->worker_count; i++)
-        sj_worker_post_drain(server->workers[i]);
-    wait_for_workers(server, drain_timeout(server));
+    sj_server_drain(server);
     // The admin listener stays up to the last, so that readyz and metrics tell of the drain.
     for (int i = 0; i < server->worker_count; i++)
         sj_worker_join(&server->workers[i]);
@@ -272,6 +306,8 @@ void sj_server_stop(sj_server **slot) {
 }
 
 void sj_server_hurry(sj_server *server) {
+    if (atomic_exchange(&server->hurried, true)) // once: the pipe takes so much and no more
+        return;
     ssize_t n = write(server->news[1], "h", 1);
     (void)n;
 }

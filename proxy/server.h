@@ -10,14 +10,16 @@ typedef struct sj_server sj_server;
 sj_server *sj_server_start(sj_config *config, sj_buffer *error);
 int sj_server_port(const sj_server *server);       // of the first TCP listener, 0 none
 int sj_server_admin_port(const sj_server *server); // 0 off
-// Swaps the configuration; targets and upstreams of the same name, base URL and model keep their state.
-void sj_server_reload(sj_server *server, sj_config *config);
+// Swaps the configuration; targets and upstreams of the same name, base URL and model keep their state. Any thread. False: out of memory, or draining.
+__attribute__((warn_unused_result)) bool sj_server_reload(sj_server *server, sj_config *config);
 // The same from the file it was started with. False: the old configuration stays in force and *message says what is wrong, where, and what to do.
 __attribute__((warn_unused_result)) bool sj_server_reload_file(sj_server *server, sj_buffer *message);
-// readyz turns 503 and no new work is taken; running exchanges finish within drain_timeout, then everything is joined and freed.
-void sj_server_stop(sj_server **server);
-// Ends a running drain at once (second signal). Async-signal-safe.
+// readyz turns 503 and new work is refused; returns when running exchanges have finished, at the latest after drain_timeout.
+void sj_server_drain(sj_server *server);
+// Ends a running drain at once (second signal). Async-signal-safe; not after sj_server_stop.
 void sj_server_hurry(sj_server *server);
+// Drains if that has not been done, then everything is joined and freed.
+void sj_server_stop(sj_server **server);
 
 // For the admin listener. A snapshot under the server's own lock.
 typedef struct sj_server_view {

@@ -46,9 +46,10 @@ void sj_worker_post_abort(sj_worker *worker) { post_flag(worker, &worker->abort_
 
 // ---- mailbox: read by the worker ------------------------------------------------------------------------------------------------
 
-static sj_front_limits front_limits(const sj_config *config) {
+static sj_front_limits front_limits(const sj_worker *worker, const sj_config *config) {
     return (sj_front_limits){
         .connections = config->limit_connections,
+        .in_all = worker->connections,
         .header_timeout_ms = config->header_timeout_ms,
         .body_timeout_ms = config->body_timeout_ms,
         .keepalive_timeout_ms = config->keepalive_timeout_ms,
@@ -59,7 +60,7 @@ static void use_setup(sj_worker *worker, sj_setup *setup) {
     sj_setup_unref(&worker->setup);
     worker->setup = setup;
     const sj_config *config = sj_setup_config(setup);
-    sj_front_limits limits = front_limits(config);
+    sj_front_limits limits = front_limits(worker, config);
     sj_front_set_limits(worker->front, &limits);
     sj_log_configure(worker->log, config->log_format, config->log_level);
 }
@@ -158,8 +159,9 @@ sj_worker *sj_worker_start(const sj_worker_options *options) {
     if (!worker)
         return NULL;
     const sj_config *config = sj_setup_config(options->setup);
-    sj_front_limits limits = front_limits(config);
     worker->index = options->index;
+    worker->connections = options->connections;
+    sj_front_limits limits = front_limits(worker, config);
     worker->links = options->links;
     worker->setup = sj_setup_ref(options->setup);
     worker->metrics = sj_registry_shard(options->registry, (int)options->index);

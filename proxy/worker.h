@@ -27,6 +27,7 @@ typedef struct sj_worker_options {
     sj_registry *registry;
     const int *listen_fds;
     size_t listen_count;
+    atomic_int *connections; // clients', over all workers
     uint64_t seed;
     sj_worker_links links;
 } sj_worker_options;
@@ -55,6 +56,7 @@ struct sj_worker {
     bool drain_asked, abort_asked;
     // the thread's own
     uint32_t index;
+    atomic_int *connections;
     sj_front *front;
     sj_upstream *upstream;
     sj_metrics *metrics;
