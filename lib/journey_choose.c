@@ -4,7 +4,13 @@
 
 #include <assert.h>
 
-enum { GATE_LOOK_MS = 50, GATE_LOOK_MAX_MS = 200 };
+enum {
+    GATE_LOOK_MS = 50,
+    GATE_LOOK_MAX_MS = 200,
+    PROBE_LOOK_MS = 50, // the breaker's own "ask again" while all probes are out
+    PROBE_LOOK_SPREAD_MS = 400, // of the first look after that
+    PROBE_LOOK_MAX_MS = 3200,
+};
 
 // ---- candidates -----------------------------------------------------------------------------------------
 
@@ -86,7 +92,7 @@ void journey_start(sj_journey *j, size_t hop, const sj_permit *permit, int64_t n
     j->hop = hop;
     j->next_charge = (sj_charge){0}; // the attempt's now
     j->next_is_fresh = j->next_is_free = j->next_is_paid = false;
-    j->gate_turn_ms = j->gate_look_ms = 0;
+    j->gate_turn_ms = j->gate_look_ms = j->probe_look_ms = 0;
     journey_set_state(j, STATE_ATTEMPTING);
 }
 
@@ -162,6 +168,7 @@ typedef struct survey {
     bool full;
     size_t full_hop;
     int64_t earliest_ms; // something to wait for
+    int64_t latest_ms; // as long as it is worth waiting for
     size_t earliest_hop;
 } survey;
 
@@ -183,6 +190,7 @@ static void pass_by(sj_journey *j, size_t hop, sj_admit answer, int64_t at, surv
     int64_t bound = answer == SJ_ADMIT_GATED ? h->retry->max_hint_ms : h->max_open_wait_ms - j->open_wait_ms;
     if (at < seen->earliest_ms && at - now <= bound) {
         seen->earliest_ms = at;
+        seen->latest_ms = now + bound;
         seen->earliest_hop = hop;
     }
     j->earliest_ms = journey_sooner(j->earliest_ms, at);
@@ -249,6 +257,19 @@ static bool offer(sj_journey *j, size_t hop, survey *seen, int64_t now, sj_steps
     return false;
 }
 
+// While all probes are out, looks are repeated at growing and random intervals: once the breaker closes, those who waited come one after
+// the other, not in one rush that fills the queue.
+static void wait_for_reopening(sj_journey *j, const survey *seen, int64_t now) {
+    int64_t soonest = seen->earliest_ms > now ? seen->earliest_ms : now + 1, until = soonest;
+    if (soonest - now <= PROBE_LOOK_MS) {
+        int64_t spread = j->probe_look_ms ? 2 * j->probe_look_ms : PROBE_LOOK_SPREAD_MS;
+        j->probe_look_ms = journey_sooner(spread, PROBE_LOOK_MAX_MS);
+        until = now + sj_rng_between(&j->rng, PROBE_LOOK_MS, j->probe_look_ms);
+        until = journey_sooner(until, journey_sooner(seen->latest_ms, j->plan.deadline_ms - 1));
+    }
+    journey_wait_until(j, seen->earliest_hop, until > soonest ? until : soonest, WAIT_REOPENING, now);
+}
+
 void journey_choose(sj_journey *j, size_t first, const char *why, int64_t now, sj_steps *out) {
     survey seen = {.why = why, .earliest_ms = INT64_MAX};
     j->earliest_ms = INT64_MAX;
@@ -262,8 +283,7 @@ void journey_choose(sj_journey *j, size_t first, const char *why, int64_t now, s
             if (journey_is_candidate(j, hop) && offer(j, hop, &seen, now, out))
                 return;
     if (seen.earliest_ms < j->plan.deadline_ms) {
-        int64_t until = seen.earliest_ms > now ? seen.earliest_ms : now + 1;
-        journey_wait_until(j, seen.earliest_hop, until, WAIT_REOPENING, now);
+        wait_for_reopening(j, &seen, now);
         return;
     }
     journey_forget_next(j);

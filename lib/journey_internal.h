@@ -76,6 +76,7 @@ struct sj_journey {
     int64_t keepalive_at_ms; // INT64_MAX never
     wait_reason wait_for;
     int64_t gate_turn_ms, gate_look_ms; // of the gate being waited at; 0 none
+    int64_t probe_look_ms; // while all probes are out; 0 none
     int64_t unhinted_wait_ms; // towards max_wait_total
     int64_t open_wait_ms; // towards max_open_wait
     int64_t earliest_ms; // reopening or gate seen when nothing was available; INT64_MAX none

@@ -52,6 +52,8 @@ static const row rows[] = {
     {"501 is none of the retried", SJ_END_WHOLE, 501, "", SJ_FINDING_GOOD, false, BAD,
      "save 1; deliver saved a", "save 1; deliver saved a"},
     {"a 503 cut short", SJ_END_BROKEN, 503, "", SJ_FINDING_GOOD, false, BAD, RETRIED(FAILS("503"))},
+    {"a quota answer cut short", SJ_END_BROKEN, 429, "insufficient_quota", SJ_FINDING_GOOD, false, NEUTRAL,
+     "refuse max_retries_exceeded", "fallback b quota; start 2 b"},
     {"429", SJ_END_WHOLE, 429, "", SJ_FINDING_GOOD, false, NEUTRAL,
      RETRIED("retry a 1000 backoff 429; save 1")},
     {"never fits the rate", SJ_END_WHOLE, 429, "request_too_large", SJ_FINDING_GOOD, false, NEUTRAL,

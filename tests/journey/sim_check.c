@@ -1,0 +1,231 @@
+// The invariants of ARCHITECTURE as far as they can be seen from outside of lib.
+#include "sim_world.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { TIMER_SLACK_MS = 400, RINGS_MAX = 4000 };
+
+void sim_violated(sim_world *w, const sim_exchange *e, const char *format, ...) {
+    char *out = w->result->violation;
+    if (out[0])
+        return; // the first one tells most
+    size_t size = sizeof w->result->violation;
+    int n = snprintf(out, size, "seed %" PRIu64 ", at %" PRId64 " ms, exchange %" PRIu64 ": ", w->rules->seed,
+                     w->now_ms, e ? e->id : 0);
+    va_list args;
+    va_start(args, format);
+    n += vsnprintf(out + n, size - (size_t)n, format, args);
+    va_end(args);
+    char trail[400];
+    if (e && n > 0 && (size_t)n < size) {
+        sj_journey_trail(e->journey, sim_clock(w, e), trail, sizeof trail);
+        (void)snprintf(out + n, size - (size_t)n, " [%s]", trail);
+    }
+}
+
+#define must(condition, ...)                                                                                 \
+    do {                                                                                                     \
+        if (!(condition))                                                                                    \
+            sim_violated(w, e, __VA_ARGS__);                                                                 \
+    } while (0)
+
+// ---- notes ----------------------------------------------------------------------------------------------
+
+static bool is_success(sj_class class) {
+    return class == SJ_CLASS_SUCCESS || class == SJ_CLASS_CALLER || class == SJ_CLASS_TOO_LONG ||
+           class == SJ_CLASS_REFUSED;
+}
+
+static void remember_attempt(sim_world *w, sim_exchange *e, const sj_note *note) {
+    size_t target = e->target_of[note->hop];
+    sim_gate *gate = &w->gates[target][e->credential];
+    if (is_success(note->class) && e->started_ms > gate->refused_ms)
+        gate->until_ms = 0;
+    sim_forget_probe(w, e);
+}
+
+static void remember_gate(sim_world *w, sim_exchange *e, const sj_note *note) {
+    size_t target = e->target_of[note->hop];
+    sim_gate *gate = &w->gates[target][e->credential];
+    int64_t until_ms = sim_clock(w, e) + note->ms;
+    e->own_gate_ms[note->hop] = until_ms;
+    if (e->started_ms > gate->refused_ms)
+        gate->refused_ms = e->started_ms;
+    if (until_ms > gate->until_ms)
+        gate->until_ms = until_ms;
+}
+
+void sim_check_note(sim_world *w, sim_exchange *e, const sj_note *note) {
+    must(note->hop < e->plan.hop_count, "a note about no hop");
+    if (note->kind == SJ_NOTE_ATTEMPT)
+        remember_attempt(w, e, note);
+    else if (note->kind == SJ_NOTE_HINT_GATE)
+        remember_gate(w, e, note);
+    else if (note->kind == SJ_NOTE_BREAKER && note->change.to == SJ_BREAKER_OPEN)
+        w->result->opened++;
+    else if (note->kind == SJ_NOTE_RETRY)
+        must(note->ms >= 0 && note->ms <= 600 * 1000, "a retry in %" PRId64 " ms", note->ms);
+}
+
+// ---- probes ---------------------------------------------------------------------------------------------
+
+void sim_forget_probe(sim_world *w, sim_exchange *e) {
+    if (!e->probe)
+        return;
+    e->probe = false;
+    sim_exchange **at = &w->probes[e->target_of[e->hop]];
+    while (*at && *at != e)
+        at = &(*at)->probe_next;
+    if (*at)
+        *at = e->probe_next;
+}
+
+static void forget_older_generation(sim_world *w, size_t target, uint64_t generation) {
+    if (w->probe_generation[target] == generation)
+        return;
+    w->probe_generation[target] = generation;
+    for (sim_exchange *e = w->probes[target]; e; e = e->probe_next)
+        e->probe = false;
+    w->probes[target] = NULL;
+}
+
+// Those older than probe_timeout are written off and count no more.
+static void note_probe(sim_world *w, sim_exchange *e, const sj_target_stats *stats) {
+    size_t target = e->target_of[e->hop];
+    const sj_breaker_rules *breaker = &w->rules->targets.breaker;
+    forget_older_generation(w, target, stats->generation);
+    e->probe = true;
+    e->probe_next = w->probes[target];
+    w->probes[target] = e;
+    int out = 0;
+    for (const sim_exchange *p = w->probes[target]; p; p = p->probe_next)
+        out += e->started_ms - p->started_ms < breaker->probe_timeout_ms - 2 * w->rules->lag_ms;
+    must(out <= breaker->half_open_max_calls, "%d probes at once", out);
+}
+
+// ---- steps ----------------------------------------------------------------------------------------------
+
+static void check_start(sim_world *w, sim_exchange *e, const sj_step *step) {
+    int64_t now = sim_clock(w, e);
+    must(step->hop < e->plan.hop_count, "no such hop");
+    size_t target = e->target_of[step->hop], upstream = sim_upstream_at(w, e, step->hop);
+    const sim_gate *gate = &w->gates[target][e->credential];
+    must(step->attempt == e->last_attempt + 1, "attempt %d after %d", step->attempt, e->last_attempt);
+    must(e->running == 0, "two attempts at once");
+    must(!e->committed && !e->told, "an attempt after the answer");
+    must(now < e->plan.deadline_ms, "an attempt after the deadline"); // invariant 3
+    must(now >= gate->until_ms, "an attempt %" PRId64 " ms before the gate's time", gate->until_ms - now);
+    must(now >= e->own_gate_ms[step->hop], "an attempt against its own hint");
+    const sj_retry_policy *retry = &w->retry;
+    int limit = retry->max_attempts > retry->max_attempts_before_fallback
+                    ? retry->max_attempts
+                    : retry->max_attempts_before_fallback;
+    if (e->plan.client_retrying)
+        limit = 1;
+    must(++e->attempts_at[step->hop] <= limit + 2, "%d attempts at one target", e->attempts_at[step->hop]);
+    e->hop = step->hop;
+    e->started_ms = now;
+    sj_target_stats stats = sj_target_read(w->targets[target], now);
+    must(stats.state != SJ_BREAKER_OPEN && stats.state != SJ_BREAKER_FORCED_OPEN,
+         "an attempt at an open breaker");
+    must(stats.budget_available >= 0 && stats.budget_available <= w->rules->targets.budget.capacity,
+         "a budget of %d", stats.budget_available);
+    if (stats.state == SJ_BREAKER_HALF_OPEN && w->rules->targets.breaker.enabled)
+        note_probe(w, e, &stats);
+    must(w->upstreams[upstream].running < w->rules->slots[upstream].max_concurrent,
+         "%d attempts at one upstream", w->upstreams[upstream].running + 1);
+}
+
+static void check_retry_after(sim_world *w, sim_exchange *e, const sj_step *step) {
+    bool says_when = step->refusal == SJ_REFUSAL_CIRCUIT_OPEN || step->refusal == SJ_REFUSAL_QUEUE_FULL ||
+                     step->refusal == SJ_REFUSAL_QUEUE_TIMEOUT || step->refusal == SJ_REFUSAL_OVERLOADED;
+    must(step->retry_after_s >= says_when && step->retry_after_s <= 60, "Retry-After: %" PRId64,
+         step->retry_after_s);
+}
+
+static void check_end(sim_world *w, sim_exchange *e) {
+    must(!e->told, "a second end"); // invariant 1
+    e->told = true;
+    must(e->committed || sim_clock(w, e) <= e->plan.deadline_ms + TIMER_SLACK_MS,
+         "%" PRId64 " ms after the deadline", sim_clock(w, e) - e->plan.deadline_ms);
+}
+
+void sim_check_step(sim_world *w, sim_exchange *e, const sj_step *step) {
+    must(!e->gone || step->kind == SJ_STEP_CANCEL, "step %d after the client has gone", step->kind);
+    must(!e->told, "step %d after the end", step->kind);
+    switch (step->kind) {
+    case SJ_STEP_START:
+        check_start(w, e, step);
+        return;
+    case SJ_STEP_CANCEL:
+        must(step->attempt == e->running, "cancelled %d instead of %d", step->attempt, e->running);
+        return;
+    case SJ_STEP_SAVE:
+        must(step->attempt == e->running || step->attempt == e->ended, "saved an answer that is gone");
+        must(!e->committed, "saved after commit");
+        return;
+    case SJ_STEP_COMMIT:
+        must(!e->committed && step->attempt == e->running,
+             "committed twice, or what does not run"); // invariant 2
+        return;
+    case SJ_STEP_DELIVER:
+        must(!e->committed && step->attempt == e->ended, "delivered what has not just ended");
+        check_end(w, e);
+        return;
+    case SJ_STEP_DELIVER_SAVED:
+        must(!e->committed && e->saved, "delivered what was not saved");
+        check_end(w, e);
+        return;
+    case SJ_STEP_SUPPLY_DONE:
+        must(e->committed, "[DONE] before commit");
+        return;
+    case SJ_STEP_FINISH:
+    case SJ_STEP_BREAK:
+        must(e->committed, "ended an answer that has not begun");
+        check_end(w, e);
+        return;
+    case SJ_STEP_REFUSE:
+        must(!e->committed, "refused after commit");
+        check_retry_after(w, e, step);
+        check_end(w, e);
+        return;
+    }
+}
+
+// ---- states ---------------------------------------------------------------------------------------------
+
+void sim_check_exchange(sim_world *w, sim_exchange *e) {
+    bool over = sj_journey_is_over(e->journey);
+    must(over == (e->told || e->gone), "over without an end, or the other way round");
+    must(!over || e->running == 0, "over with an attempt running");
+    int64_t due = sj_journey_due_ms(e->journey);
+    must(over == (due == INT64_MAX) || e->held, "nothing will ever happen");
+    must(e->rings <= RINGS_MAX, "its timer rang %d times", e->rings);
+    for (size_t hop = 0; hop < e->plan.hop_count; hop++) {
+        size_t upstream = sim_upstream_at(w, e, hop);
+        sj_admission_stats slots = sj_admission_read(w->admissions[upstream]);
+        must(slots.in_flight <= slots.limit, "%d slots are out", slots.in_flight);
+        must(slots.in_flight >= w->upstreams[upstream].running, "attempts without slots");
+        must(slots.waiting <= w->rules->slots[upstream].max_waiting, "%d are waiting", slots.waiting);
+    }
+}
+
+void sim_check_end(sim_world *w) {
+    const sim_exchange *e = NULL;
+    must(w->alive == 0, "%" PRIu64 " exchanges never ended", w->alive);
+    for (size_t i = 0; i < w->rules->upstream_count; i++) {
+        sj_admission_stats slots = sj_admission_read(w->admissions[i]);
+        must(slots.in_flight == 0 && slots.waiting == 0, "%d slots and %d waiters are left", slots.in_flight,
+             slots.waiting);
+        must(w->upstreams[i].running == 0, "%d transfers are left", w->upstreams[i].running);
+    }
+    for (size_t i = 0; i < w->rules->target_count; i++) {
+        sj_target_stats stats = sj_target_read(w->targets[i], w->now_ms);
+        must(stats.in_flight == 0, "%d permits are left", stats.in_flight);
+        must(stats.budget_available >= 0 && stats.budget_available <= w->rules->targets.budget.capacity,
+             "a budget of %d", stats.budget_available);
+    }
+}

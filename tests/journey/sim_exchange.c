@@ -1,0 +1,338 @@
+// The carrier of the simulated world: tells the journey what happens and does what it says, as exchange.c does in the proxy.
+#include "sim_world.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { LATE_MS = 150, AGAIN_MS = 500, SLOW_MS = 3000 };
+
+static void add(sim_world *w, sim_event_kind kind, const sim_exchange *e, int64_t at_ms, uint64_t tag) {
+    sim_queue_add(&w->queue, (sim_event){.at_ms = at_ms, .kind = kind, .exchange = e->id, .tag = tag});
+}
+
+static bool by_chance(sim_world *w, double chance) {
+    return chance > 0 && sj_rng_unit(&w->chance) < chance;
+}
+
+static struct sim_slice *slice(sim_world *w, int64_t at_ms) {
+    size_t n = sizeof w->result->slices / sizeof *w->result->slices;
+    size_t i = (size_t)(at_ms / 10000);
+    return &w->result->slices[i < n ? i : n - 1];
+}
+
+// ---- a client asks --------------------------------------------------------------------------------------
+
+static sim_exchange *take_place(sim_world *w) {
+    if (w->exchange_count + 1 >= w->exchange_size) {
+        w->exchange_size = w->exchange_size ? 2 * w->exchange_size : 4096;
+        w->exchanges = realloc(w->exchanges, w->exchange_size * sizeof(sim_exchange *));
+    }
+    sim_exchange *e = calloc(1, sizeof *e);
+    if (!w->exchanges || !e)
+        abort();
+    e->id = ++w->exchange_count;
+    w->exchanges[e->id] = e;
+    w->alive++;
+    return e;
+}
+
+static void plan_hops(sim_world *w, sim_exchange *e) {
+    const sim_rules *rules = w->rules;
+    size_t chain = (size_t)sj_rng_between(&w->rng, 0, (int64_t)rules->chain_count - 1);
+    e->plan.hop_count = rules->chains[chain].n;
+    for (size_t hop = 0; hop < e->plan.hop_count; hop++) {
+        size_t target = rules->chains[chain].target[hop];
+        e->target_of[hop] = target;
+        e->hops[hop] = (sj_hop){
+            .target = w->targets[target],
+            .label = sj_target_name(w->targets[target]),
+            .retry = &w->retry,
+            .credential = e->credential,
+            .first_byte_timeout_ms = rules->first_byte_ms,
+            .idle_timeout_ms = rules->idle_ms,
+            .answer_timeout_ms = rules->answer_ms,
+            .max_open_wait_ms = rules->targets.breaker.max_open_wait_ms,
+            .rewrites_model = hop > 0,
+            .same_upstream = sim_upstream_at(w, e, hop) == sim_upstream_at(w, e, 0),
+        };
+    }
+    e->plan.hops = e->hops;
+}
+
+static void plan(sim_world *w, sim_exchange *e) {
+    const sim_rules *rules = w->rules;
+    double u = sj_rng_unit(&w->rng);
+    e->plan.stream = u < rules->streams;
+    u -= rules->streams;
+    e->plan.repeat = u >= 0 && u < rules->gets ? SJ_REPEAT_SAFE : SJ_REPEAT_FREELY;
+    if (u >= rules->gets && u < rules->gets + rules->posts)
+        e->plan.repeat = SJ_REPEAT_UNSENT;
+    e->plan.replayable = sj_rng_unit(&w->rng) >= rules->unreplayable;
+    e->plan.movable = sj_rng_unit(&w->rng) >= rules->unmovable;
+    e->plan.bound = sj_rng_unit(&w->rng) < rules->bound;
+    e->plan.client_retrying = e->retry_count > 0;
+    e->plan.waiter = (sj_waiter){(uint32_t)e->worker, e->id, sj_rng_next(&w->rng) % 20};
+    e->plan.deadline_ms = sim_clock(w, e) + rules->deadline_ms;
+    e->plan.stream_max_ms = rules->stream_max_ms;
+    e->plan.fallback_gate_ms = rules->fallback_gate_ms;
+    e->plan.seed = sj_rng_next(&w->rng);
+    plan_hops(w, e);
+}
+
+// ---- steps ----------------------------------------------------------------------------------------------
+
+static void trace(sim_world *w, uint64_t value) {
+    w->result->trace = (w->result->trace ^ value) * UINT64_C(0x100000001b3);
+    w->result->trace ^= w->result->trace >> 29;
+}
+
+static void start(sim_world *w, sim_exchange *e, const sj_step *step) {
+    e->running = e->last_attempt = step->attempt;
+    e->status = 0;
+    w->result->starts++;
+    sim_upstream *upstream = &w->upstreams[sim_upstream_at(w, e, step->hop)];
+    long before = upstream->sent;
+    int64_t first = sim_upstream_begin(upstream, &e->attempt, e->plan.stream, step->fresh, e->credential,
+                                       w->now_ms, &w->rng);
+    slice(w, w->now_ms)->sent += upstream->sent - before;
+    if (first >= 0)
+        add(w, SIM_UPSTREAM, e, w->now_ms + first, (uint64_t)step->attempt);
+}
+
+static void end_transfer(sim_world *w, sim_exchange *e) {
+    sim_upstream_end(&w->upstreams[sim_upstream_at(w, e, e->hop)]);
+    e->running = 0;
+}
+
+static void keep_latency(sim_world *w, int64_t ms) {
+    if (w->latency_count == w->latency_size) {
+        w->latency_size = w->latency_size ? 2 * w->latency_size : 4096;
+        w->latencies = realloc(w->latencies, w->latency_size * sizeof *w->latencies);
+        if (!w->latencies)
+            abort();
+    }
+    w->latencies[w->latency_count++] = ms;
+}
+
+static void answered(sim_world *w, sim_exchange *e, int status) {
+    bool callers = status >= 400 && status < 500 && status != 429 && status != 408;
+    if (status >= 400 && !callers) {
+        w->result->bad_status++;
+        w->result->failed++;
+        return;
+    }
+    w->result->good++;
+    slice(w, e->asked_ms)->good++;
+    keep_latency(w, w->now_ms - e->asked_ms);
+}
+
+static void take_step(sim_world *w, sim_exchange *e, const sj_step *step) {
+    sim_check_step(w, e, step);
+    trace(w, (uint64_t)step->kind << 32 | (uint64_t)step->attempt << 8 | step->hop);
+    switch (step->kind) {
+    case SJ_STEP_START:
+        start(w, e, step);
+        return;
+    case SJ_STEP_CANCEL:
+        end_transfer(w, e);
+        return;
+    case SJ_STEP_SAVE:
+        e->saved = true;
+        e->saved_status = e->status;
+        return;
+    case SJ_STEP_COMMIT:
+        e->committed = true;
+        sim_forget_probe(w, e); // its verdict came with the content
+        return;
+    case SJ_STEP_DELIVER:
+        answered(w, e, e->status);
+        return;
+    case SJ_STEP_DELIVER_SAVED:
+        answered(w, e, e->saved_status);
+        return;
+    case SJ_STEP_SUPPLY_DONE:
+        return;
+    case SJ_STEP_FINISH:
+        answered(w, e, e->status);
+        return;
+    case SJ_STEP_BREAK:
+        w->result->broken++;
+        w->result->failed++;
+        return;
+    case SJ_STEP_REFUSE:
+        w->result->refused[step->refusal]++;
+        w->result->failed++;
+        return;
+    }
+}
+
+static void arm_timer(sim_world *w, sim_exchange *e) {
+    int64_t due = sj_journey_due_ms(e->journey);
+    if (due == INT64_MAX ||
+        (e->timer_at_ms &&
+         e->timer_at_ms <= due)) // as in the proxy: rings early rather than being armed anew
+        return;
+    e->timer_at_ms = due;
+    int64_t at = due + w->lags[e->worker];
+    if (by_chance(w, w->rules->late_timer))
+        at += sj_rng_between(&w->chance, 1, LATE_MS);
+    add(w, SIM_TIMER, e, at > w->now_ms ? at : w->now_ms, ++e->timer_tag);
+}
+
+static void dispose(sim_world *w, sim_exchange *e) {
+    sim_forget_probe(w, e);
+    sj_journey_free(&e->journey);
+    w->exchanges[e->id] = NULL;
+    w->alive--;
+    free(e);
+}
+
+static void take(sim_world *w, sim_exchange *e, const sj_steps *steps) {
+    for (int i = 0; i < steps->note_count; i++) {
+        const sj_note *note = &steps->notes[i];
+        sim_check_note(w, e, note);
+        if (note->kind != SJ_NOTE_GRANT)
+            continue;
+        sim_exchange woken = {.id = note->wake.exchange_id};
+        add(w, SIM_GRANT, &woken, w->now_ms + sj_rng_between(&w->chance, 0, 3), 0);
+    }
+    for (int i = 0; i < steps->count; i++)
+        take_step(w, e, &steps->list[i]);
+    e->ended = 0;
+    sim_check_exchange(w, e);
+    if (sj_journey_is_over(e->journey)) {
+        w->result->left += e->gone;
+        dispose(w, e);
+        return;
+    }
+    arm_timer(w, e);
+    if (by_chance(w, w->rules->leaves))
+        add(w, SIM_LEAVE, e, w->now_ms + (by_chance(w, 0.5) ? 0 : sj_rng_between(&w->chance, 0, 5000)), 0);
+}
+
+void sim_ask(sim_world *w, int64_t asked_ms, int retry_count) {
+    sim_exchange *e = take_place(w);
+    e->worker = (int)sj_rng_between(&w->rng, 0, w->rules->workers - 1);
+    e->credential = sj_rng_next(&w->rng) % (uint64_t)w->rules->credentials;
+    e->asked_ms = asked_ms;
+    e->born_ms = w->now_ms;
+    e->retry_count = retry_count;
+    w->result->exchanges++;
+    plan(w, e);
+    e->journey = sj_journey_new(&e->plan);
+    if (!e->journey)
+        abort();
+    if (w->rules->patience_ms > 0)
+        add(w, SIM_LEAVE, e, w->now_ms + w->rules->patience_ms, 0);
+    sj_steps steps;
+    sj_journey_admitted(e->journey, sim_clock(w, e), &steps);
+    take(w, e, &steps);
+}
+
+// ---- events ---------------------------------------------------------------------------------------------
+
+static void upstream_news(sim_world *w, sim_exchange *e, uint64_t attempt) {
+    if (e->running == 0 || (uint64_t)e->running != attempt)
+        return; // cancelled meanwhile
+    if (e->held) { // its window is shut; it goes on when the client reads again
+        add(w, SIM_UPSTREAM, e, w->now_ms + SLOW_MS / 4, attempt);
+        return;
+    }
+    sim_news news = sim_upstream_news(&w->upstreams[sim_upstream_at(w, e, e->hop)], &e->attempt, &w->rng);
+    int64_t now = sim_clock(w, e);
+    sj_steps steps = {.count = 0};
+    if (news.next_ms >= 0)
+        add(w, SIM_UPSTREAM, e, w->now_ms + news.next_ms, attempt);
+    switch (news.kind) {
+    case SIM_NEWS_NONE:
+        return;
+    case SIM_NEWS_HEAD:
+        e->status = news.status;
+        sj_journey_attempt_head(e->journey, e->running, news.status, &news.hint, true, now, &steps);
+        break;
+    case SIM_NEWS_SAYS:
+        sj_journey_attempt_says(e->journey, e->running, news.says, now, &steps);
+        break;
+    case SIM_NEWS_ERROR:
+        sj_journey_attempt_error(e->journey, e->running, news.code, "", now, &steps);
+        break;
+    case SIM_NEWS_END:
+        e->ended = e->running;
+        end_transfer(w, e);
+        sj_journey_attempt_ended(e->journey, e->ended, &news.over, now, &steps);
+        break;
+    }
+    take(w, e, &steps);
+}
+
+static void ring(sim_world *w, sim_exchange *e, uint64_t tag) {
+    if (tag != e->timer_tag)
+        return;
+    e->timer_at_ms = 0;
+    e->rings++;
+    sj_steps steps;
+    sj_journey_timer(e->journey, sim_clock(w, e), &steps);
+    take(w, e, &steps);
+}
+
+// SDKs ask again when they have lost their patience; what we answer tells them not to.
+static void leave(sim_world *w, sim_exchange *e) {
+    if (e->committed && w->rules->patience_ms > 0 && w->now_ms - e->born_ms >= w->rules->patience_ms)
+        return; // patience is for the beginning of an answer
+    bool again = w->now_ms - e->born_ms >= w->rules->patience_ms && w->rules->patience_ms > 0 &&
+                 e->retry_count < w->rules->client_retries;
+    if (again)
+        sim_queue_add(&w->queue, (sim_event){.at_ms = w->now_ms + AGAIN_MS,
+                                             .kind = SIM_ARRIVAL,
+                                             .exchange = (uint64_t)e->asked_ms,
+                                             .tag = (uint64_t)e->retry_count + 1});
+    e->gone = true;
+    sj_steps steps;
+    sj_journey_client_gone(e->journey, sim_clock(w, e), &steps);
+    take(w, e, &steps);
+}
+
+static void granted(sim_world *w, sim_exchange *e) {
+    sj_steps steps;
+    sj_journey_granted(e->journey, sim_clock(w, e), &steps);
+    take(w, e, &steps);
+}
+
+static void hold(sim_world *w, sim_exchange *e, bool held) {
+    e->held = held;
+    sj_journey_attempt_held(e->journey, e->running, held, sim_clock(w, e));
+    if (held)
+        add(w, SIM_RESUME, e, w->now_ms + sj_rng_between(&w->chance, 1, SLOW_MS), 0);
+    else
+        arm_timer(w, e);
+}
+
+void sim_happen(sim_world *w, const sim_event *event) {
+    w->result->events++;
+    trace(w, (uint64_t)event->at_ms << 24 | (uint64_t)event->kind << 20 | (event->exchange & 0xfffff));
+    sim_exchange *e = event->exchange <= w->exchange_count ? w->exchanges[event->exchange] : NULL;
+    if (!e)
+        return; // as in the proxy: late news for one that is gone
+    if (e->committed && !e->held && e->running && by_chance(w, w->rules->slow))
+        hold(w, e, true);
+    switch (event->kind) {
+    case SIM_ARRIVAL:
+        return;
+    case SIM_TIMER:
+        ring(w, e, event->tag);
+        return;
+    case SIM_UPSTREAM:
+        upstream_news(w, e, event->tag);
+        return;
+    case SIM_GRANT:
+        granted(w, e);
+        return;
+    case SIM_LEAVE:
+        leave(w, e);
+        return;
+    case SIM_RESUME:
+        if (e->held)
+            hold(w, e, false);
+        return;
+    }
+}

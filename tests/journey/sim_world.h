@@ -1,0 +1,92 @@
+// The inside of the simulator, shared by its files.
+#ifndef SIM_WORLD_H
+#define SIM_WORLD_H
+
+#include "sim.h"
+#include "sim_queue.h"
+
+typedef struct sim_exchange {
+    uint64_t id;
+    sj_journey *journey;
+    sj_plan plan;
+    sj_hop hops[SIM_HOPS];
+    size_t target_of[SIM_HOPS];
+    int worker;
+    uint64_t credential;
+    // its attempt
+    int running; // number of the attempt whose transfer is alive; 0 none
+    int ended; // number of the one that ended with the present event
+    int last_attempt;
+    size_t hop;
+    int64_t started_ms;
+    int status;
+    sim_attempt attempt;
+    bool probe;
+    // what the client has seen
+    bool committed, saved, gone, told; // told: its one end
+    int saved_status;
+    bool held;
+    int64_t own_gate_ms[SIM_HOPS];
+    int attempts_at[SIM_HOPS];
+    // its timer
+    uint64_t timer_tag;
+    int64_t timer_at_ms; // 0: not armed
+    int rings;
+    // the client
+    int64_t asked_ms, born_ms;
+    int retry_count;
+    struct sim_exchange *probe_next;
+} sim_exchange;
+
+typedef struct sim_gate { // "not before" as this side remembers it
+    int64_t until_ms, refused_ms;
+} sim_gate;
+
+typedef struct sim_world {
+    const sim_rules *rules;
+    sim_result *result;
+    sim_queue queue;
+    sj_rng rng, chance; // what happens; what goes wrong with clients and timers
+    int64_t now_ms;
+    int64_t lags[SIM_WORKERS];
+    sim_upstream upstreams[SIM_UPSTREAMS];
+    sj_admission *admissions[SIM_UPSTREAMS];
+    sj_target *targets[SIM_TARGETS];
+    sj_global_breaker *global;
+    sj_retry_policy retry;
+    sim_gate gates[SIM_TARGETS][SIM_CREDENTIALS];
+    sim_exchange *probes[SIM_TARGETS]; // under way, of the present half-open generation
+    uint64_t probe_generation[SIM_TARGETS];
+    sim_exchange **exchanges; // by id; NULL: gone
+    uint64_t exchange_count, exchange_size, alive;
+    size_t phase;
+    int64_t *latencies;
+    size_t latency_count, latency_size;
+} sim_world;
+
+static inline int64_t sim_clock(const sim_world *w, const sim_exchange *e) {
+    return w->now_ms - w->lags[e->worker];
+}
+static inline size_t sim_upstream_at(const sim_world *w, const sim_exchange *e, size_t hop) {
+    return w->rules->upstream_of[e->target_of[hop]];
+}
+
+// ---- sim_check.c: what must hold ------------------------------------------------------------------------
+
+__attribute__((format(printf, 3, 4))) void sim_violated(sim_world *w, const sim_exchange *e,
+                                                        const char *format, ...);
+void sim_check_note(sim_world *w, sim_exchange *e, const sj_note *note);
+void sim_check_step(sim_world *w, sim_exchange *e, const sj_step *step);
+// After each event of an exchange.
+void sim_check_exchange(sim_world *w, sim_exchange *e);
+// An attempt is no probe any more.
+void sim_forget_probe(sim_world *w, sim_exchange *e);
+// At the end of the world: nothing is still out.
+void sim_check_end(sim_world *w);
+
+// ---- sim_exchange.c: the carrier ------------------------------------------------------------------------
+
+void sim_ask(sim_world *w, int64_t asked_ms, int retry_count);
+void sim_happen(sim_world *w, const sim_event *event);
+
+#endif
