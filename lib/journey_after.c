@@ -294,7 +294,7 @@ static bool is_real_answer(const attempt_state *a, const sj_attempt_over *over, 
 
 bool journey_shows_error(sj_journey *j, const attempt_state *a, const sj_verdict *v) {
     j->hop = a->hop;
-    return way_on(j, v) == WAY_DELIVER;
+    return way_on(j, v) == WAY_DELIVER && !journey_is_racing(j); // the other one may still answer
 }
 
 void journey_ended_before_commit(sj_journey *j, attempt_state *a, const sj_attempt_over *over,

@@ -32,6 +32,9 @@ typedef struct sim_rules {
         size_t n, target[SIM_HOPS];
     } chains[SIM_CHAINS];
     sj_retry_policy retry;
+    int64_t race_after_ms; // 0 off
+    bool sticky;
+    sj_sticky_rules stay;
     int64_t first_byte_ms, idle_ms, answer_ms, deadline_ms, fallback_gate_ms, stream_max_ms;
     double streams, gets, posts; // shares of the requests; the rest are whole generations
     double unreplayable, unmovable, bound; // shares of any kind

@@ -39,21 +39,33 @@ static bool is_success(sj_class class) {
            class == SJ_CLASS_REFUSED;
 }
 
+// The leg that the note is about: of two at one target, the one that is about to go.
+static sim_leg *leg_at(sim_exchange *e, size_t hop) {
+    sim_leg *found = NULL;
+    for (int i = 0; i < SIM_LEGS; i++)
+        if (e->legs[i].attempt && e->legs[i].hop == hop && (!found || !e->legs[i].running))
+            found = &e->legs[i];
+    return found;
+}
+
 static void remember_attempt(sim_world *w, sim_exchange *e, const sj_note *note) {
-    size_t target = e->target_of[note->hop];
-    sim_gate *gate = &w->gates[target][e->credential];
-    if (is_success(note->class) && e->started_ms > gate->refused_ms)
+    sim_gate *gate = &w->gates[e->target_of[note->hop]][e->credential];
+    sim_leg *leg = leg_at(e, note->hop);
+    must(leg, "an attempt ended that was none");
+    if (!leg)
+        return;
+    if (is_success(note->class) && leg->started_ms > gate->refused_ms)
         gate->until_ms = 0;
-    sim_forget_probe(w, e);
+    sim_forget_probe(w, leg);
 }
 
 static void remember_gate(sim_world *w, sim_exchange *e, const sj_note *note) {
-    size_t target = e->target_of[note->hop];
-    sim_gate *gate = &w->gates[target][e->credential];
+    sim_gate *gate = &w->gates[e->target_of[note->hop]][e->credential];
     int64_t until_ms = sim_clock(w, e) + note->ms;
     e->own_gate_ms[note->hop] = until_ms;
-    if (e->started_ms > gate->refused_ms)
-        gate->refused_ms = e->started_ms;
+    const sim_leg *leg = leg_at(e, note->hop);
+    if (leg && leg->started_ms > gate->refused_ms)
+        gate->refused_ms = leg->started_ms;
     if (until_ms > gate->until_ms)
         gate->until_ms = until_ms;
 }
@@ -66,47 +78,55 @@ void sim_check_note(sim_world *w, sim_exchange *e, const sj_note *note) {
         remember_gate(w, e, note);
     else if (note->kind == SJ_NOTE_BREAKER && note->change.to == SJ_BREAKER_OPEN)
         w->result->opened++;
+    else if (note->kind == SJ_NOTE_RACE)
+        e->racing = true;
     else if (note->kind == SJ_NOTE_RETRY)
         must(note->ms >= 0 && note->ms <= 600 * 1000, "a retry in %" PRId64 " ms", note->ms);
 }
 
 // ---- probes ---------------------------------------------------------------------------------------------
 
-void sim_forget_probe(sim_world *w, sim_exchange *e) {
-    if (!e->probe)
+void sim_forget_probe(sim_world *w, sim_leg *leg) {
+    if (!leg->probe)
         return;
-    e->probe = false;
-    sim_exchange **at = &w->probes[e->target_of[e->hop]];
-    while (*at && *at != e)
+    leg->probe = false;
+    sim_leg **at = &w->probes[leg->exchange->target_of[leg->hop]];
+    while (*at && *at != leg)
         at = &(*at)->probe_next;
     if (*at)
-        *at = e->probe_next;
+        *at = leg->probe_next;
 }
 
 static void forget_older_generation(sim_world *w, size_t target, uint64_t generation) {
     if (w->probe_generation[target] == generation)
         return;
     w->probe_generation[target] = generation;
-    for (sim_exchange *e = w->probes[target]; e; e = e->probe_next)
-        e->probe = false;
+    for (sim_leg *leg = w->probes[target]; leg; leg = leg->probe_next)
+        leg->probe = false;
     w->probes[target] = NULL;
 }
 
 // Those older than probe_timeout are written off and count no more.
-static void note_probe(sim_world *w, sim_exchange *e, const sj_target_stats *stats) {
-    size_t target = e->target_of[e->hop];
+static void note_probe(sim_world *w, sim_leg *leg, const sj_target_stats *stats) {
+    const sim_exchange *e = leg->exchange;
+    size_t target = e->target_of[leg->hop];
     const sj_breaker_rules *breaker = &w->rules->targets.breaker;
     forget_older_generation(w, target, stats->generation);
-    e->probe = true;
-    e->probe_next = w->probes[target];
-    w->probes[target] = e;
+    leg->probe = true;
+    leg->probe_next = w->probes[target];
+    w->probes[target] = leg;
     int out = 0;
-    for (const sim_exchange *p = w->probes[target]; p; p = p->probe_next)
-        out += e->started_ms - p->started_ms < breaker->probe_timeout_ms - 2 * w->rules->lag_ms;
+    for (const sim_leg *p = w->probes[target]; p; p = p->probe_next)
+        out += leg->started_ms - p->started_ms < breaker->probe_timeout_ms - 2 * w->rules->lag_ms;
     must(out <= breaker->half_open_max_calls, "%d probes at once", out);
 }
 
 // ---- steps ----------------------------------------------------------------------------------------------
+
+static int attempt_limit(const sim_world *w, const sim_exchange *e) {
+    int last = w->retry.max_attempts, before = w->retry.max_attempts_before_fallback;
+    return 2 + (e->plan.client_retrying ? 1 : last > before ? last : before); // two of them outside the limit
+}
 
 static void check_start(sim_world *w, sim_exchange *e, const sj_step *step) {
     int64_t now = sim_clock(w, e);
@@ -114,29 +134,26 @@ static void check_start(sim_world *w, sim_exchange *e, const sj_step *step) {
     size_t target = e->target_of[step->hop], upstream = sim_upstream_at(w, e, step->hop);
     const sim_gate *gate = &w->gates[target][e->credential];
     must(step->attempt == e->last_attempt + 1, "attempt %d after %d", step->attempt, e->last_attempt);
-    must(e->running == 0, "two attempts at once");
+    must(sim_running(e) == 0 || (e->racing && sim_running(e) == 1), "two attempts at once, and no race");
     must(!e->committed && !e->told, "an attempt after the answer");
     must(now < e->plan.deadline_ms, "an attempt after the deadline"); // invariant 3
     must(now >= gate->until_ms, "an attempt %" PRId64 " ms before the gate's time", gate->until_ms - now);
     must(now >= e->own_gate_ms[step->hop], "an attempt against its own hint");
-    const sj_retry_policy *retry = &w->retry;
-    int limit = retry->max_attempts > retry->max_attempts_before_fallback
-                    ? retry->max_attempts
-                    : retry->max_attempts_before_fallback;
-    if (e->plan.client_retrying)
-        limit = 1;
-    must(++e->attempts_at[step->hop] <= limit + 2, "%d attempts at one target", e->attempts_at[step->hop]);
-    e->hop = step->hop;
-    e->started_ms = now;
-    sj_target_stats stats = sj_target_read(w->targets[target], now);
+    must(++e->attempts_at[step->hop] <= attempt_limit(w, e), "%d attempts at one target",
+         e->attempts_at[step->hop]);
+    must(w->upstreams[upstream].running < w->rules->slots[upstream].max_concurrent,
+         "%d attempts at one upstream", w->upstreams[upstream].running + 1);
+}
+
+void sim_check_started(sim_world *w, sim_leg *leg) {
+    const sim_exchange *e = leg->exchange;
+    sj_target_stats stats = sj_target_read(w->targets[e->target_of[leg->hop]], leg->started_ms);
     must(stats.state != SJ_BREAKER_OPEN && stats.state != SJ_BREAKER_FORCED_OPEN,
          "an attempt at an open breaker");
     must(stats.budget_available >= 0 && stats.budget_available <= w->rules->targets.budget.capacity,
          "a budget of %d", stats.budget_available);
     if (stats.state == SJ_BREAKER_HALF_OPEN && w->rules->targets.breaker.enabled)
-        note_probe(w, e, &stats);
-    must(w->upstreams[upstream].running < w->rules->slots[upstream].max_concurrent,
-         "%d attempts at one upstream", w->upstreams[upstream].running + 1);
+        note_probe(w, leg, &stats);
 }
 
 static void check_retry_after(sim_world *w, sim_exchange *e, const sj_step *step) {
@@ -156,23 +173,23 @@ static void check_end(sim_world *w, sim_exchange *e) {
 void sim_check_step(sim_world *w, sim_exchange *e, const sj_step *step) {
     must(!e->gone || step->kind == SJ_STEP_CANCEL, "step %d after the client has gone", step->kind);
     must(!e->told, "step %d after the end", step->kind);
+    const sim_leg *leg = sim_leg_of(e, step->attempt);
     switch (step->kind) {
     case SJ_STEP_START:
         check_start(w, e, step);
         return;
     case SJ_STEP_CANCEL:
-        must(step->attempt == e->running, "cancelled %d instead of %d", step->attempt, e->running);
+        must(leg && leg->running, "cancelled %d, which does not run", step->attempt);
         return;
     case SJ_STEP_SAVE:
-        must(step->attempt == e->running || step->attempt == e->ended, "saved an answer that is gone");
+        must(leg, "saved an answer that is gone");
         must(!e->committed, "saved after commit");
         return;
     case SJ_STEP_COMMIT:
-        must(!e->committed && step->attempt == e->running,
-             "committed twice, or what does not run"); // invariant 2
+        must(!e->committed && leg && leg->running, "committed twice, or what does not run"); // invariant 2
         return;
     case SJ_STEP_DELIVER:
-        must(!e->committed && step->attempt == e->ended, "delivered what has not just ended");
+        must(!e->committed && leg && !leg->running, "delivered what has not just ended");
         check_end(w, e);
         return;
     case SJ_STEP_DELIVER_SAVED:
@@ -200,14 +217,15 @@ void sim_check_step(sim_world *w, sim_exchange *e, const sj_step *step) {
 void sim_check_exchange(sim_world *w, sim_exchange *e) {
     bool over = sj_journey_is_over(e->journey);
     must(over == (e->told || e->gone), "over without an end, or the other way round");
-    must(!over || e->running == 0, "over with an attempt running");
+    must(!over || sim_running(e) == 0, "over with an attempt running");
+    must(!e->committed || sim_running(e) <= 1, "a loser still runs");
     int64_t due = sj_journey_due_ms(e->journey);
     must(over == (due == INT64_MAX) || e->held, "nothing will ever happen");
     must(e->rings <= RINGS_MAX, "its timer rang %d times", e->rings);
     for (size_t hop = 0; hop < e->plan.hop_count; hop++) {
         size_t upstream = sim_upstream_at(w, e, hop);
         sj_admission_stats slots = sj_admission_read(w->admissions[upstream]);
-        must(slots.in_flight <= slots.limit, "%d slots are out", slots.in_flight);
+        must(slots.in_flight <= slots.max, "%d slots are out", slots.in_flight);
         must(slots.in_flight >= w->upstreams[upstream].running, "attempts without slots");
         must(slots.waiting <= w->rules->slots[upstream].max_waiting, "%d are waiting", slots.waiting);
     }

@@ -54,9 +54,12 @@ static void plan_hops(sim_world *w, sim_exchange *e) {
             .max_open_wait_ms = rules->targets.breaker.max_open_wait_ms,
             .rewrites_model = hop > 0,
             .same_upstream = sim_upstream_at(w, e, hop) == sim_upstream_at(w, e, 0),
+            .race_after_ms = rules->race_after_ms,
+            .race_other_model = true,
         };
     }
     e->plan.hops = e->hops;
+    e->plan.sticky = w->sticky[chain];
 }
 
 static void plan(sim_world *w, sim_exchange *e) {
@@ -71,7 +74,8 @@ static void plan(sim_world *w, sim_exchange *e) {
     e->plan.movable = sj_rng_unit(&w->rng) >= rules->unmovable;
     e->plan.bound = sj_rng_unit(&w->rng) < rules->bound;
     e->plan.client_retrying = e->retry_count > 0;
-    e->plan.waiter = (sj_waiter){(uint32_t)e->worker, e->id, sj_rng_next(&w->rng) % 20};
+    e->plan.waiter =
+        (sj_waiter){(uint32_t)e->worker, e->id, sj_rng_next(&w->rng) % 20, sj_rng_between(&w->rng, 0, 2000)};
     e->plan.deadline_ms = sim_clock(w, e) + rules->deadline_ms;
     e->plan.stream_max_ms = rules->stream_max_ms;
     e->plan.fallback_gate_ms = rules->fallback_gate_ms;
@@ -87,21 +91,35 @@ static void trace(sim_world *w, uint64_t value) {
 }
 
 static void start(sim_world *w, sim_exchange *e, const sj_step *step) {
-    e->running = e->last_attempt = step->attempt;
-    e->status = 0;
+    sim_leg *leg = e->legs[0].attempt ? &e->legs[1] : &e->legs[0];
+    *leg = (sim_leg){.exchange = e,
+                     .attempt = step->attempt,
+                     .running = true,
+                     .hop = step->hop,
+                     .started_ms = sim_clock(w, e)};
+    e->last_attempt = step->attempt;
     w->result->starts++;
+    sim_check_started(w, leg);
     sim_upstream *upstream = &w->upstreams[sim_upstream_at(w, e, step->hop)];
     long before = upstream->sent;
-    int64_t first = sim_upstream_begin(upstream, &e->attempt, e->plan.stream, step->fresh, e->credential,
+    int64_t first = sim_upstream_begin(upstream, &leg->model, e->plan.stream, step->fresh, e->credential,
                                        w->now_ms, &w->rng);
     slice(w, w->now_ms)->sent += upstream->sent - before;
     if (first >= 0)
         add(w, SIM_UPSTREAM, e, w->now_ms + first, (uint64_t)step->attempt);
 }
 
-static void end_transfer(sim_world *w, sim_exchange *e) {
-    sim_upstream_end(&w->upstreams[sim_upstream_at(w, e, e->hop)]);
-    e->running = 0;
+static void end_transfer(sim_world *w, sim_leg *leg) {
+    sim_forget_probe(w, leg);
+    sim_upstream_end(&w->upstreams[sim_upstream_at(w, leg->exchange, leg->hop)]);
+    leg->running = false;
+}
+
+// What ended with this event is not wanted any longer.
+static void drop_ended(sim_exchange *e) {
+    for (int i = 0; i < SIM_LEGS; i++)
+        if (!e->legs[i].running)
+            e->legs[i] = (sim_leg){0};
 }
 
 static void keep_latency(sim_world *w, int64_t ms) {
@@ -128,24 +146,29 @@ static void answered(sim_world *w, sim_exchange *e, int status) {
 
 static void take_step(sim_world *w, sim_exchange *e, const sj_step *step) {
     sim_check_step(w, e, step);
+    if (w->result->violation[0])
+        return;
     trace(w, (uint64_t)step->kind << 32 | (uint64_t)step->attempt << 8 | step->hop);
+    sim_leg *leg = sim_leg_of(e, step->attempt);
     switch (step->kind) {
     case SJ_STEP_START:
         start(w, e, step);
         return;
     case SJ_STEP_CANCEL:
-        end_transfer(w, e);
+        end_transfer(w, leg);
+        *leg = (sim_leg){0};
         return;
     case SJ_STEP_SAVE:
         e->saved = true;
-        e->saved_status = e->status;
+        e->saved_status = leg->status;
         return;
     case SJ_STEP_COMMIT:
-        e->committed = true;
-        sim_forget_probe(w, e); // its verdict came with the content
+        e->committed = step->attempt;
+        e->status = leg->status;
+        sim_forget_probe(w, leg); // its verdict came with the content
         return;
     case SJ_STEP_DELIVER:
-        answered(w, e, e->status);
+        answered(w, e, leg->status);
         return;
     case SJ_STEP_DELIVER_SAVED:
         answered(w, e, e->saved_status);
@@ -180,7 +203,6 @@ static void arm_timer(sim_world *w, sim_exchange *e) {
 }
 
 static void dispose(sim_world *w, sim_exchange *e) {
-    sim_forget_probe(w, e);
     sj_journey_free(&e->journey);
     w->exchanges[e->id] = NULL;
     w->alive--;
@@ -198,8 +220,11 @@ static void take(sim_world *w, sim_exchange *e, const sj_steps *steps) {
     }
     for (int i = 0; i < steps->count; i++)
         take_step(w, e, &steps->list[i]);
-    e->ended = 0;
+    drop_ended(e);
+    e->racing = false;
     sim_check_exchange(w, e);
+    if (w->result->violation[0])
+        return;
     if (sj_journey_is_over(e->journey)) {
         w->result->left += e->gone;
         dispose(w, e);
@@ -232,13 +257,14 @@ void sim_ask(sim_world *w, int64_t asked_ms, int retry_count) {
 // ---- events ---------------------------------------------------------------------------------------------
 
 static void upstream_news(sim_world *w, sim_exchange *e, uint64_t attempt) {
-    if (e->running == 0 || (uint64_t)e->running != attempt)
+    sim_leg *leg = sim_leg_of(e, (int)attempt);
+    if (!leg)
         return; // cancelled meanwhile
     if (e->held) { // its window is shut; it goes on when the client reads again
         add(w, SIM_UPSTREAM, e, w->now_ms + SLOW_MS / 4, attempt);
         return;
     }
-    sim_news news = sim_upstream_news(&w->upstreams[sim_upstream_at(w, e, e->hop)], &e->attempt, &w->rng);
+    sim_news news = sim_upstream_news(&w->upstreams[sim_upstream_at(w, e, leg->hop)], &leg->model, &w->rng);
     int64_t now = sim_clock(w, e);
     sj_steps steps = {.count = 0};
     if (news.next_ms >= 0)
@@ -247,19 +273,18 @@ static void upstream_news(sim_world *w, sim_exchange *e, uint64_t attempt) {
     case SIM_NEWS_NONE:
         return;
     case SIM_NEWS_HEAD:
-        e->status = news.status;
-        sj_journey_attempt_head(e->journey, e->running, news.status, &news.hint, true, now, &steps);
+        leg->status = news.status;
+        sj_journey_attempt_head(e->journey, leg->attempt, news.status, &news.hint, true, now, &steps);
         break;
     case SIM_NEWS_SAYS:
-        sj_journey_attempt_says(e->journey, e->running, news.says, now, &steps);
+        sj_journey_attempt_says(e->journey, leg->attempt, news.says, now, &steps);
         break;
     case SIM_NEWS_ERROR:
-        sj_journey_attempt_error(e->journey, e->running, news.code, "", now, &steps);
+        sj_journey_attempt_error(e->journey, leg->attempt, news.code, "", now, &steps);
         break;
     case SIM_NEWS_END:
-        e->ended = e->running;
-        end_transfer(w, e);
-        sj_journey_attempt_ended(e->journey, e->ended, &news.over, now, &steps);
+        end_transfer(w, leg);
+        sj_journey_attempt_ended(e->journey, leg->attempt, &news.over, now, &steps);
         break;
     }
     take(w, e, &steps);
@@ -300,7 +325,7 @@ static void granted(sim_world *w, sim_exchange *e) {
 
 static void hold(sim_world *w, sim_exchange *e, bool held) {
     e->held = held;
-    sj_journey_attempt_held(e->journey, e->running, held, sim_clock(w, e));
+    sj_journey_attempt_held(e->journey, e->committed, held, sim_clock(w, e));
     if (held)
         add(w, SIM_RESUME, e, w->now_ms + sj_rng_between(&w->chance, 1, SLOW_MS), 0);
     else
@@ -313,7 +338,7 @@ void sim_happen(sim_world *w, const sim_event *event) {
     sim_exchange *e = event->exchange <= w->exchange_count ? w->exchanges[event->exchange] : NULL;
     if (!e)
         return; // as in the proxy: late news for one that is gone
-    if (e->committed && !e->held && e->running && by_chance(w, w->rules->slow))
+    if (e->committed && !e->held && by_chance(w, w->rules->slow))
         hold(w, e, true);
     switch (event->kind) {
     case SIM_ARRIVAL:

@@ -29,12 +29,14 @@ void sim_defaults(sim_rules *rules, uint64_t seed) {
         .answer_ms = 600000,
         .deadline_ms = 600000,
         .fallback_gate_ms = 10000,
+        .stay = {60000, 3},
         .credentials = 1,
     };
     rules->chains[0].n = 1;
     for (size_t i = 0; i < SIM_UPSTREAMS; i++) {
         rules->moods[i].latency_ms = 300;
-        rules->slots[i] = (sj_admission_rules){256, 1024, 300000};
+        rules->slots[i] = (sj_admission_rules){
+            .max_concurrent = 256, .max_waiting = 1024, .timeout_ms = 300000, .adaptive = true};
     }
 }
 
@@ -54,6 +56,8 @@ static void begin(sim_world *w, const sim_rules *rules, sim_result *result) {
         w->upstreams[i].mood = rules->moods[i];
         w->admissions[i] = sj_admission_new(&rules->slots[i]);
     }
+    for (size_t i = 0; rules->sticky && i < rules->chain_count; i++)
+        w->sticky[i] = sj_sticky_new(&rules->stay);
     for (size_t i = 0; i < rules->target_count; i++) {
         size_t upstream = rules->upstream_of[i];
         char name[64];
@@ -89,6 +93,8 @@ static void end(sim_world *w) {
     sim_queue_free(&w->queue);
     free(w->exchanges);
     free(w->latencies);
+    for (size_t i = 0; i < w->rules->chain_count; i++)
+        sj_sticky_free(&w->sticky[i]);
     if (w->result->violation[0])
         return; // what is out would only be asserted once more
     for (size_t i = 0; i < w->rules->target_count; i++)

@@ -5,6 +5,21 @@
 #include "sim.h"
 #include "sim_queue.h"
 
+enum { SIM_LEGS = 2 };
+
+// One attempt of an exchange, as long as something of it may still be wanted.
+typedef struct sim_leg {
+    struct sim_exchange *exchange;
+    int attempt; // its number; 0: free
+    bool running; // its transfer is alive; else it ended with the present event
+    size_t hop;
+    int64_t started_ms;
+    int status;
+    sim_attempt model;
+    bool probe;
+    struct sim_leg *probe_next;
+} sim_leg;
+
 typedef struct sim_exchange {
     uint64_t id;
     sj_journey *journey;
@@ -13,17 +28,13 @@ typedef struct sim_exchange {
     size_t target_of[SIM_HOPS];
     int worker;
     uint64_t credential;
-    // its attempt
-    int running; // number of the attempt whose transfer is alive; 0 none
-    int ended; // number of the one that ended with the present event
+    sim_leg legs[SIM_LEGS];
     int last_attempt;
-    size_t hop;
-    int64_t started_ms;
-    int status;
-    sim_attempt attempt;
-    bool probe;
+    bool racing; // an attempt beside another one is announced
     // what the client has seen
-    bool committed, saved, gone, told; // told: its one end
+    int committed; // the attempt that flows to it; 0 none
+    int status; // of what flowed
+    bool saved, gone, told; // told: its one end
     int saved_status;
     bool held;
     int64_t own_gate_ms[SIM_HOPS];
@@ -35,7 +46,6 @@ typedef struct sim_exchange {
     // the client
     int64_t asked_ms, born_ms;
     int retry_count;
-    struct sim_exchange *probe_next;
 } sim_exchange;
 
 typedef struct sim_gate { // "not before" as this side remembers it
@@ -53,9 +63,10 @@ typedef struct sim_world {
     sj_admission *admissions[SIM_UPSTREAMS];
     sj_target *targets[SIM_TARGETS];
     sj_global_breaker *global;
+    sj_sticky *sticky[SIM_CHAINS];
     sj_retry_policy retry;
     sim_gate gates[SIM_TARGETS][SIM_CREDENTIALS];
-    sim_exchange *probes[SIM_TARGETS]; // under way, of the present half-open generation
+    sim_leg *probes[SIM_TARGETS]; // under way, of the present half-open generation
     uint64_t probe_generation[SIM_TARGETS];
     sim_exchange **exchanges; // by id; NULL: gone
     uint64_t exchange_count, exchange_size, alive;
@@ -67,6 +78,18 @@ typedef struct sim_world {
 static inline int64_t sim_clock(const sim_world *w, const sim_exchange *e) {
     return w->now_ms - w->lags[e->worker];
 }
+static inline sim_leg *sim_leg_of(sim_exchange *e, int attempt) {
+    for (int i = 0; i < SIM_LEGS; i++)
+        if (attempt != 0 && e->legs[i].attempt == attempt)
+            return &e->legs[i];
+    return NULL;
+}
+static inline int sim_running(const sim_exchange *e) {
+    int n = 0;
+    for (int i = 0; i < SIM_LEGS; i++)
+        n += e->legs[i].running;
+    return n;
+}
 static inline size_t sim_upstream_at(const sim_world *w, const sim_exchange *e, size_t hop) {
     return w->rules->upstream_of[e->target_of[hop]];
 }
@@ -77,10 +100,12 @@ __attribute__((format(printf, 3, 4))) void sim_violated(sim_world *w, const sim_
                                                         const char *format, ...);
 void sim_check_note(sim_world *w, sim_exchange *e, const sj_note *note);
 void sim_check_step(sim_world *w, sim_exchange *e, const sj_step *step);
+// After a START has been carried out.
+void sim_check_started(sim_world *w, sim_leg *leg);
 // After each event of an exchange.
 void sim_check_exchange(sim_world *w, sim_exchange *e);
 // An attempt is no probe any more.
-void sim_forget_probe(sim_world *w, sim_exchange *e);
+void sim_forget_probe(sim_world *w, sim_leg *leg);
 // At the end of the world: nothing is still out.
 void sim_check_end(sim_world *w);
 

@@ -65,8 +65,16 @@ static void random_targets(sim_rules *rules, sj_rng *rng) {
     rules->target_count = (size_t)pick(rng, 1, SIM_TARGETS);
     for (size_t i = 0; i < rules->upstream_count; i++) {
         random_mood(&rules->moods[i], rng);
-        rules->slots[i] =
-            (sj_admission_rules){(int)scale(rng, 1, 256), (int)scale(rng, 1, 1024), scale(rng, 100, 300000)};
+        rules->slots[i] = (sj_admission_rules){
+            .max_concurrent = (int)scale(rng, 1, 256),
+            .max_waiting = (int)scale(rng, 1, 1024),
+            .timeout_ms = scale(rng, 100, 300000),
+            .adaptive = flip(rng),
+            .standing_queue = flip(rng),
+        };
+        if (pick(rng, 0, 3) == 0)
+            rules->slots[i].pace =
+                (sj_pace_rules){scale(rng, 60, 6000), flip(rng) ? 0 : scale(rng, 1000, 10000000)};
     }
     for (size_t i = 0; i < rules->target_count; i++)
         rules->upstream_of[i] = (size_t)pick(rng, 0, (int64_t)rules->upstream_count - 1);
@@ -104,6 +112,9 @@ static void random_clients(sim_rules *rules, sj_rng *rng) {
     rules->answer_ms = scale(rng, 1000, 600000);
     rules->deadline_ms = scale(rng, 500, 600000);
     rules->fallback_gate_ms = scale(rng, 100, 20000);
+    rules->race_after_ms = flip(rng) ? 0 : scale(rng, 100, 20000);
+    rules->sticky = flip(rng);
+    rules->stay = (sj_sticky_rules){scale(rng, 100, 60000), (int)pick(rng, 1, 5)};
     rules->stream_max_ms = flip(rng) ? 0 : scale(rng, 1000, 60000);
     rules->patience_ms = flip(rng) ? 0 : scale(rng, 1000, 60000);
     rules->client_retries = 2;

@@ -168,6 +168,32 @@ static void ended_without_content(void **unused) {
     bench_free(&b);
 }
 
+// Nor is it a victory over a target that is silent so far.
+static void an_error_wins_no_race(void **unused) {
+    (void)unused;
+    bench b = streaming(2);
+    b.hops[0].race_after_ms = 10000;
+    b.hops[0].race_other_model = true;
+    go(&b);
+    wakes_after(&b, 10000, "race b 10000; start 2 b");
+    head(&b, 200);
+    gives(&b, error_event(&b, "invalid_request_error"), "save 2; cancel 2");
+    b.attempt = 1;
+    head(&b, 200);
+    gives(&b, says(&b, CONTENT), "commit 1");
+    gives(&b, stream_ends(&b, SJ_END_WHOLE, true, false), "finish");
+    over(&b);
+    go(&b);
+    wakes_after(&b, 10000, "race b 10000; start 2 b");
+    head(&b, 200);
+    gives(&b, error_event(&b, "invalid_request_error"), "save 2; cancel 2");
+    b.attempt = 1;
+    gives(&b, dies(&b, SJ_END_TIMED_OUT), "retry a 500 backoff timeout"); // b is used up
+    gives(&b, gone(&b), "");
+    over(&b);
+    bench_free(&b);
+}
+
 // ---- after content --------------------------------------------------------------------------------------
 
 static void broken_after_content(void **unused) {
@@ -352,6 +378,7 @@ int main(void) {
         cmocka_unit_test(the_callers_own_error_is_shown_as_it_is),
         cmocka_unit_test(an_error_that_another_target_might_not_have),
         cmocka_unit_test(ended_without_content),
+        cmocka_unit_test(an_error_wins_no_race),
         cmocka_unit_test(broken_after_content),
         cmocka_unit_test(complete_but_for_done),
         cmocka_unit_test(whole_whatever_the_connection_does),
