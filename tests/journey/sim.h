@@ -32,7 +32,8 @@ typedef struct sim_rules {
         size_t n, target[SIM_HOPS];
     } chains[SIM_CHAINS];
     sj_retry_policy retry;
-    int64_t race_after_ms; // 0 off
+    double verified; // share of the streams
+    int64_t keepalive_ms, race_after_ms; // 0 off
     bool sticky;
     sj_sticky_rules stay;
     int64_t first_byte_ms, idle_ms, answer_ms, deadline_ms, fallback_gate_ms, stream_max_ms;

@@ -196,6 +196,9 @@ void sim_check_step(sim_world *w, sim_exchange *e, const sj_step *step) {
         must(!e->committed && e->saved, "delivered what was not saved");
         check_end(w, e);
         return;
+    case SJ_STEP_KEEPALIVE:
+        must(!e->committed && e->plan.keepalive_ms > 0, "an unwanted sign of life");
+        return;
     case SJ_STEP_SUPPLY_DONE:
         must(e->committed, "[DONE] before commit");
         return;

@@ -78,6 +78,8 @@ static void plan(sim_world *w, sim_exchange *e) {
         (sj_waiter){(uint32_t)e->worker, e->id, sj_rng_next(&w->rng) % 20, sj_rng_between(&w->rng, 0, 2000)};
     e->plan.deadline_ms = sim_clock(w, e) + rules->deadline_ms;
     e->plan.stream_max_ms = rules->stream_max_ms;
+    e->plan.verified = e->plan.stream && sj_rng_unit(&w->rng) < rules->verified;
+    e->plan.keepalive_ms = rules->keepalive_ms;
     e->plan.fallback_gate_ms = rules->fallback_gate_ms;
     e->plan.seed = sj_rng_next(&w->rng);
     plan_hops(w, e);
@@ -91,7 +93,7 @@ static void trace(sim_world *w, uint64_t value) {
 }
 
 static void start(sim_world *w, sim_exchange *e, const sj_step *step) {
-    sim_leg *leg = e->legs[0].attempt ? &e->legs[1] : &e->legs[0];
+    sim_leg *leg = e->legs[0].running ? &e->legs[1] : &e->legs[0];
     *leg = (sim_leg){.exchange = e,
                      .attempt = step->attempt,
                      .running = true,
@@ -155,8 +157,7 @@ static void take_step(sim_world *w, sim_exchange *e, const sj_step *step) {
         start(w, e, step);
         return;
     case SJ_STEP_CANCEL:
-        end_transfer(w, leg);
-        *leg = (sim_leg){0};
+        end_transfer(w, leg); // what it said so far stays until the event is over
         return;
     case SJ_STEP_SAVE:
         e->saved = true;
@@ -165,7 +166,6 @@ static void take_step(sim_world *w, sim_exchange *e, const sj_step *step) {
     case SJ_STEP_COMMIT:
         e->committed = step->attempt;
         e->status = leg->status;
-        sim_forget_probe(w, leg); // its verdict came with the content
         return;
     case SJ_STEP_DELIVER:
         answered(w, e, leg->status);
@@ -174,6 +174,7 @@ static void take_step(sim_world *w, sim_exchange *e, const sj_step *step) {
         answered(w, e, e->saved_status);
         return;
     case SJ_STEP_SUPPLY_DONE:
+    case SJ_STEP_KEEPALIVE:
         return;
     case SJ_STEP_FINISH:
         answered(w, e, e->status);
@@ -277,6 +278,8 @@ static void upstream_news(sim_world *w, sim_exchange *e, uint64_t attempt) {
         sj_journey_attempt_head(e->journey, leg->attempt, news.status, &news.hint, true, now, &steps);
         break;
     case SIM_NEWS_SAYS:
+        if (news.says) // a probe's verdict comes with the content
+            sim_forget_probe(w, leg);
         sj_journey_attempt_says(e->journey, leg->attempt, news.says, now, &steps);
         break;
     case SIM_NEWS_ERROR:

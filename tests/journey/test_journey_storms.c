@@ -112,6 +112,8 @@ static void random_clients(sim_rules *rules, sj_rng *rng) {
     rules->answer_ms = scale(rng, 1000, 600000);
     rules->deadline_ms = scale(rng, 500, 600000);
     rules->fallback_gate_ms = scale(rng, 100, 20000);
+    rules->verified = flip(rng) ? 0 : 0.3;
+    rules->keepalive_ms = flip(rng) ? 0 : scale(rng, 100, 15000);
     rules->race_after_ms = flip(rng) ? 0 : scale(rng, 100, 20000);
     rules->sticky = flip(rng);
     rules->stay = (sj_sticky_rules){scale(rng, 100, 60000), (int)pick(rng, 1, 5)};
