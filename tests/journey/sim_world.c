@@ -35,8 +35,8 @@ void sim_defaults(sim_rules *rules, uint64_t seed) {
     rules->chains[0].n = 1;
     for (size_t i = 0; i < SIM_UPSTREAMS; i++) {
         rules->moods[i].latency_ms = 300;
-        rules->slots[i] = (sj_admission_rules){
-            .max_concurrent = 256, .max_waiting = 1024, .timeout_ms = 300000, .adaptive = true};
+        rules->slots[i] =
+            (sj_admission_rules){.max_concurrent = 256, .max_waiting = 1024, .timeout_ms = 300000};
     }
 }
 

@@ -27,7 +27,8 @@ static void spoil(sim_mood *mood, double share) {
     mood->hint_ms = 2000;
 }
 
-static void headline(sim_rules *rules, uint64_t seed, double share, size_t targets, double streams) {
+static void headline(sim_rules *rules, uint64_t seed, double share, size_t targets, double streams,
+                     bool adaptive) {
     sim_defaults(rules, seed);
     rules->arrivals_until_ms = 200000;
     rules->requests = 20000;
@@ -36,6 +37,7 @@ static void headline(sim_rules *rules, uint64_t seed, double share, size_t targe
     rules->upstream_count = rules->target_count = rules->chains[0].n = targets;
     for (size_t i = 0; i < targets; i++) {
         rules->upstream_of[i] = rules->chains[0].target[i] = i;
+        rules->slots[i].adaptive = adaptive;
         spoil(&rules->moods[i], share);
     }
 }
@@ -47,12 +49,12 @@ static void report(const char *name, const sim_result *r, long sent) {
                   (double)sent / (double)r->requests, r->p50_ms, r->p99_ms, r->worst_ms, r->opened);
 }
 
-static void hold(const char *name, double share, size_t targets, double streams, double failed_percent,
-                 double sent_factor) {
+static void hold(const char *name, double share, size_t targets, double streams, bool adaptive,
+                 double failed_percent, double sent_factor) {
     for (uint64_t i = 0; i < SEEDS; i++) {
         sim_rules rules;
         sim_result r;
-        headline(&rules, base_seed() + i, share, targets, streams);
+        headline(&rules, base_seed() + i, share, targets, streams, adaptive);
         sim_run(&rules, &r);
         if (r.violation[0])
             fail_msg("%s", r.violation);
@@ -70,34 +72,39 @@ static void hold(const char *name, double share, size_t targets, double streams,
 
 static void nothing_fails(void **unused) {
     (void)unused;
-    hold("0 %", 0, 1, 0.5, 0, 1.0);
+    hold("0 %", 0, 1, 0.5, false, 0, 1.0);
 }
 
 static void one_target(void **unused) {
     (void)unused;
-    hold("8.3 %", 0.083, 1, 0, 0.2, 1.12);
+    hold("8.3 %", 0.083, 1, 0, false, 0.2, 1.12);
 }
 
 static void one_target_streams(void **unused) {
     (void)unused;
-    hold("8.3 %, streams", 0.083, 1, 1, 0.2, 1.12);
+    hold("8.3 %, streams", 0.083, 1, 1, false, 0.2, 1.12);
+}
+
+static void an_adaptive_limit(void **unused) {
+    (void)unused;
+    hold("8.3 %, adaptive limit", 0.083, 1, 0.5, true, 0.2, 1.12);
 }
 
 static void two_targets(void **unused) {
     (void)unused;
-    hold("8.3 %, two targets", 0.083, 2, 0.5, 0.01, 1.12);
+    hold("8.3 %, two targets", 0.083, 2, 0.5, false, 0.01, 1.12);
 }
 
 static void a_fifth_fails(void **unused) {
     (void)unused;
-    hold("20 %", 0.2, 1, 0.5, 1.0, 1.3);
+    hold("20 %", 0.2, 1, 0.5, false, 1.0, 1.3);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_fails),      cmocka_unit_test(one_target),
-        cmocka_unit_test(one_target_streams), cmocka_unit_test(two_targets),
-        cmocka_unit_test(a_fifth_fails),
+        cmocka_unit_test(one_target_streams), cmocka_unit_test(an_adaptive_limit),
+        cmocka_unit_test(two_targets),        cmocka_unit_test(a_fifth_fails),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
