@@ -73,7 +73,7 @@ static void complete(sj_journey *j, attempt_state *a, const sj_attempt_over *ove
     if (supply_done)
         (void)journey_step(out, SJ_STEP_SUPPLY_DONE);
     (void)journey_step(out, SJ_STEP_FINISH);
-    journey_set_state(j, STATE_OVER);
+    journey_end(j, now, out);
 }
 
 static sj_step *break_off(sj_journey *j, attempt_state *a, const char *word, int64_t now, sj_steps *out) {
@@ -83,7 +83,7 @@ static sj_step *break_off(sj_journey *j, attempt_state *a, const char *word, int
     journey_settle(j, a, SJ_EFFECT_FAILURE, false, false, now, out);
     sj_step *s = journey_step(out, SJ_STEP_BREAK);
     s->refusal = SJ_REFUSAL_STREAM_BROKEN;
-    journey_set_state(j, STATE_OVER);
+    journey_end(j, now, out);
     return s;
 }
 
@@ -196,7 +196,8 @@ void sj_journey_attempt_ended(sj_journey *j, int attempt, const sj_attempt_over 
         return;
     }
     sj_attempt_over known = *over;
-    if (a->said == SAID_ALL || a->said == SAID_ALL_BUT_DONE) // held back, and complete however the connection went down
+    if (a->said == SAID_ALL ||
+        a->said == SAID_ALL_BUT_DONE) // held back, and complete however the connection went down
         known.facts.end = SJ_END_WHOLE;
     journey_ended_before_commit(j, a, &known, false, now, out);
 }
@@ -215,7 +216,6 @@ static void deadline_passed(sj_journey *j, int64_t now, sj_steps *out) {
 }
 
 static void look_at_queue(sj_journey *j, int64_t now, sj_steps *out) {
-    size_t hop = j->hop;
     sj_slot_answer answer = journey_look(j, now, out);
     if (answer == SJ_SLOT_GRANTED)
         journey_use_grant(j, now, out);
@@ -225,7 +225,7 @@ static void look_at_queue(sj_journey *j, int64_t now, sj_steps *out) {
     if (j->saved)
         journey_give_up(j, now, out);
     else
-        journey_refuse(j, SJ_REFUSAL_QUEUE_TIMEOUT, journey_retry_after(j, hop, now), out);
+        journey_refuse_queue(j, SJ_REFUSAL_QUEUE_TIMEOUT, j->queue, now, out);
 }
 
 void sj_journey_granted(sj_journey *j, int64_t now, sj_steps *out) {
@@ -243,7 +243,7 @@ void sj_journey_client_gone(sj_journey *j, int64_t now, sj_steps *out) {
     if (j->state == STATE_OVER)
         return;
     journey_drop_everything(j, "client_gone", now, out);
-    journey_set_state(j, STATE_OVER);
+    journey_end(j, now, out);
 }
 
 // ---- time -----------------------------------------------------------------------------------------------
@@ -278,7 +278,8 @@ static int64_t attempt_ring(const sj_journey *j, const attempt_state *a) {
 int64_t sj_journey_due_ms(const sj_journey *j) {
     if (j->state == STATE_OVER || j->state == STATE_NEW)
         return INT64_MAX;
-    int64_t due = j->state == STATE_COMMITTED ? INT64_MAX : journey_sooner(j->plan.deadline_ms, j->keepalive_at_ms);
+    int64_t due =
+        j->state == STATE_COMMITTED ? INT64_MAX : journey_sooner(j->plan.deadline_ms, j->keepalive_at_ms);
     if (j->state == STATE_WAITING || j->state == STATE_QUEUED)
         due = journey_sooner(due, j->wait_until_ms);
     for (int i = 0; i < MAX_RUNNING; i++)
@@ -291,7 +292,10 @@ static void attempt_timed_out(sj_journey *j, attempt_state *a, int64_t now, sj_s
     if (j->state != STATE_COMMITTED) {
         bool all = a->said == SAID_ALL || a->said == SAID_ALL_BUT_DONE;
         sj_attempt_over over = {
-            .facts = {.end = all ? SJ_END_WHOLE : SJ_END_TIMED_OUT, .status = a->status, .error_code = "", .error_message = ""},
+            .facts = {.end = all ? SJ_END_WHOLE : SJ_END_TIMED_OUT,
+                      .status = a->status,
+                      .error_code = "",
+                      .error_message = ""},
             .sent = true,
         };
         journey_ended_before_commit(j, a, &over, true, now, out);

@@ -64,10 +64,11 @@ typedef struct sj_plan {
     int64_t stream_max_ms;// after commit; 0 off
     int64_t fallback_gate_ms;
     sj_sticky *sticky; // of the route; NULL none. Borrowed
+    sj_admission *route_slots; // for exchanges, from the first step to the last; NULL unbounded. Borrowed
     uint64_t seed;        // of this exchange's jitter
 } sj_plan;
 
-enum { SJ_JOURNEY_MAX_STEPS = 6, SJ_JOURNEY_MAX_NOTES = 37, SJ_TRAIL_MAX = 24 };
+enum { SJ_JOURNEY_MAX_STEPS = 6, SJ_JOURNEY_MAX_NOTES = 38, SJ_TRAIL_MAX = 24 };
 
 typedef enum sj_step_kind {
     SJ_STEP_START,       // start attempt `attempt` on hop `hop`; fresh: on a new connection

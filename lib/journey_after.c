@@ -19,7 +19,7 @@ typedef struct ended {
 
 // ---- giving up ------------------------------------------------------------------------------------------
 
-void journey_refuse(sj_journey *j, sj_refusal refusal, int64_t retry_after_ms, sj_steps *out) {
+void journey_refuse(sj_journey *j, sj_refusal refusal, int64_t retry_after_ms, int64_t now, sj_steps *out) {
     sj_step *s = journey_step(out, SJ_STEP_REFUSE);
     s->refusal = refusal;
     if (retry_after_ms > 0) {
@@ -28,7 +28,12 @@ void journey_refuse(sj_journey *j, sj_refusal refusal, int64_t retry_after_ms, s
     }
     if (j->last_attempt_id > 0)
         j->hop = j->last_hop;
-    journey_set_state(j, STATE_OVER);
+    journey_end(j, now, out);
+}
+
+void journey_refuse_queue(sj_journey *j, sj_refusal refusal, sj_admission *queue, int64_t now,
+                          sj_steps *out) {
+    journey_refuse(j, refusal, sj_admission_retry_after_ms(queue, now, &j->rng), now, out);
 }
 
 static sj_refusal refusal_of_last(const sj_journey *j) {
@@ -48,17 +53,17 @@ void journey_give_up(sj_journey *j, int64_t now, sj_steps *out) {
         journey_step(out, SJ_STEP_DELIVER_SAVED)->hop = j->saved_hop;
         j->hop = j->saved_hop;
         j->upstream_ms = j->saved_upstream_ms;
-        journey_set_state(j, STATE_OVER);
+        journey_end(j, now, out);
     } else if (now >= j->plan.deadline_ms)
-        journey_refuse(j, SJ_REFUSAL_DEADLINE_EXCEEDED, 0, out);
+        journey_refuse(j, SJ_REFUSAL_DEADLINE_EXCEEDED, 0, now, out);
     else if (j->last_attempt_id > 0)
-        journey_refuse(j, refusal_of_last(j), 0, out);
+        journey_refuse(j, refusal_of_last(j), 0, now, out);
     else if (j->budget_refused)
-        journey_refuse(j, SJ_REFUSAL_OVERLOADED, BUDGET_RETRY_AFTER_MS, out);
+        journey_refuse(j, SJ_REFUSAL_OVERLOADED, BUDGET_RETRY_AFTER_MS, now, out);
     else if (j->earliest_ms == INT64_MAX)
-        journey_refuse(j, SJ_REFUSAL_CIRCUIT_OPEN, OPEN_RETRY_AFTER_MS, out);
+        journey_refuse(j, SJ_REFUSAL_CIRCUIT_OPEN, OPEN_RETRY_AFTER_MS, now, out);
     else
-        journey_refuse(j, SJ_REFUSAL_CIRCUIT_OPEN, j->earliest_ms - now + 1, out);
+        journey_refuse(j, SJ_REFUSAL_CIRCUIT_OPEN, j->earliest_ms - now + 1, now, out);
 }
 
 static void save_answer(sj_journey *j, const ended *e, sj_steps *out) {
@@ -72,15 +77,15 @@ static void save_answer(sj_journey *j, const ended *e, sj_steps *out) {
     s->hop = j->hop;
 }
 
-static void deliver(sj_journey *j, const ended *e, sj_steps *out) {
+static void deliver(sj_journey *j, const ended *e, int64_t now, sj_steps *out) {
     if (!e->real_answer) {
-        journey_refuse(j, refusal_of_last(j), 0, out);
+        journey_refuse(j, refusal_of_last(j), 0, now, out);
         return;
     }
     sj_step *s = journey_step(out, SJ_STEP_DELIVER);
     s->attempt = e->id;
     s->hop = j->hop;
-    journey_set_state(j, STATE_OVER);
+    journey_end(j, now, out);
 }
 
 // ---- retrying -------------------------------------------------------------------------------------------
@@ -260,7 +265,7 @@ static void go(sj_journey *j, const ended *e, way w, int64_t now, sj_steps *out)
         journey_give_up(j, now, out);
         return;
     case WAY_DELIVER:
-        deliver(j, e, out);
+        deliver(j, e, now, out);
         return;
     }
 }

@@ -5,8 +5,8 @@
 #include <assert.h>
 #include <stdlib.h>
 
-// An event wakes at most one per running attempt, one by looking and one by taking, and one per hop that did not want the slot.
-enum { MAX_TALK = SJ_JOURNEY_MAX_NOTES - MAX_RUNNING - 2 - MAX_HOPS };
+// An event wakes at most one per running attempt, one by looking, one by taking and one by ending, and one per hop that did not want the slot.
+enum { MAX_TALK = SJ_JOURNEY_MAX_NOTES - MAX_RUNNING - 3 - MAX_HOPS };
 
 void journey_set_state(sj_journey *j, journey_state state) {
     assert(j->state != STATE_OVER); // invariant 1: over once, and for good
@@ -238,23 +238,32 @@ static void end_queue(sj_journey *j, int64_t now) {
 
 static void leave_queue(sj_journey *j, int64_t now, sj_steps *out) {
     sj_wake wake;
-    sj_admission_leave(admission_of(j, j->hop), j->plan.waiter.exchange_id, now, &wake);
+    sj_admission_leave(j->queue, j->plan.waiter.exchange_id, now, &wake);
     note_wake(out, j->hop, &wake);
     end_queue(j, now);
 }
 
-sj_slot_answer journey_acquire(sj_journey *j, size_t hop, int64_t *again_ms, int64_t now) {
-    return sj_admission_acquire(admission_of(j, hop), &j->plan.waiter, now, again_ms);
+sj_slot_answer journey_acquire(sj_journey *j, sj_admission *from, size_t hop, int64_t now, sj_steps *out) {
+    int64_t again_ms = INT64_MAX;
+    sj_slot_answer answer = sj_admission_acquire(from, &j->plan.waiter, now, &again_ms);
+    if (answer != SJ_SLOT_QUEUED)
+        return answer;
+    journey_set_state(j, STATE_QUEUED);
+    j->queue = from;
+    j->hop = hop;
+    j->wait_since_ms = now;
+    j->wait_until_ms = again_ms;
+    (void)journey_note(out, SJ_NOTE_QUEUED, hop, "");
+    return answer;
 }
 
 sj_slot_answer journey_look(sj_journey *j, int64_t now, sj_steps *out) {
-    sj_admission *admission = admission_of(j, j->hop);
     uint64_t id = j->plan.waiter.exchange_id;
     sj_wake wake;
-    sj_slot_answer answer = sj_admission_look(admission, id, now, &j->wait_until_ms, &wake);
+    sj_slot_answer answer = sj_admission_look(j->queue, id, now, &j->wait_until_ms, &wake);
     note_wake(out, j->hop, &wake);
     if (answer == SJ_SLOT_GRANTED) {
-        sj_admission_take(admission, id, now, &wake);
+        sj_admission_take(j->queue, id, now, &wake);
         note_wake(out, j->hop, &wake);
     }
     if (answer != SJ_SLOT_QUEUED)
@@ -262,14 +271,19 @@ sj_slot_answer journey_look(sj_journey *j, int64_t now, sj_steps *out) {
     return answer;
 }
 
-int64_t journey_retry_after(sj_journey *j, size_t hop, int64_t now) {
-    return sj_admission_retry_after_ms(admission_of(j, hop), now, &j->rng);
-}
-
 void journey_forget_next(sj_journey *j) {
     sj_target_refund(target_of(j, j->next_hop), &j->next_charge);
     j->next_charge = (sj_charge){0};
     j->next_is_fresh = j->next_is_free = j->next_is_paid = false;
+}
+
+void journey_end(sj_journey *j, int64_t now, sj_steps *out) {
+    sj_wake wake = {0};
+    if (j->holds_route)
+        sj_admission_release(j->plan.route_slots, now, &wake);
+    note_wake(out, j->hop, &wake);
+    j->holds_route = false;
+    journey_set_state(j, STATE_OVER);
 }
 
 void journey_drop_everything(sj_journey *j, const char *word, int64_t now, sj_steps *out) {

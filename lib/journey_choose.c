@@ -107,12 +107,6 @@ static sj_admit start_with_slot(sj_journey *j, size_t hop, int64_t *retry_at, in
     return answer;
 }
 
-void journey_use_grant(sj_journey *j, int64_t now, sj_steps *out) {
-    int64_t at;
-    if (start_with_slot(j, j->hop, &at, now, out) != SJ_ADMIT_YES)
-        journey_choose(j, j->hop, NULL, now, out);
-}
-
 // A target's first attempt is free, unless the client is retrying by itself; every further one is paid for, also when what had been paid
 // was given back on the way.
 static bool pay(sj_journey *j, size_t hop, int64_t now, sj_steps *out) {
@@ -165,8 +159,7 @@ static void wait_at_gate(sj_journey *j, size_t hop, int64_t until_ms, int64_t no
 // What has been seen on the way down the chain.
 typedef struct survey {
     const char *why; // the hop before was left; NULL none was
-    bool full;
-    size_t full_hop;
+    sj_admission *full; // NULL none was
     int64_t earliest_ms; // something to wait for
     int64_t latest_ms; // as long as it is worth waiting for
     size_t earliest_hop;
@@ -196,27 +189,17 @@ static void pass_by(sj_journey *j, size_t hop, sj_admit answer, int64_t at, surv
     j->earliest_ms = journey_sooner(j->earliest_ms, at);
 }
 
-static void queue_up(sj_journey *j, size_t hop, int64_t look_ms, int64_t now, sj_steps *out) {
-    journey_set_state(j, STATE_QUEUED);
-    j->hop = hop;
-    j->wait_since_ms = now;
-    j->wait_until_ms = look_ms;
-    (void)journey_note(out, SJ_NOTE_QUEUED, hop, "");
-}
-
 static bool start_or_queue(sj_journey *j, size_t hop, survey *seen, int64_t now, sj_steps *out) {
-    int64_t at = INT64_MAX;
-    sj_slot_answer slot = journey_acquire(j, hop, &at, now);
-    if (slot == SJ_SLOT_QUEUED) {
-        queue_up(j, hop, at, now, out);
+    sj_admission *slots = sj_target_admission(journey_hop(j, hop)->target);
+    sj_slot_answer slot = journey_acquire(j, slots, hop, now, out);
+    if (slot == SJ_SLOT_QUEUED)
         return true;
-    }
     if (slot == SJ_SLOT_FULL) {
-        seen->full = true;
-        seen->full_hop = hop;
+        seen->full = slots;
         seen->why = "queue_full";
         return false;
     }
+    int64_t at = INT64_MAX;
     sj_admit answer = start_with_slot(j, hop, &at, now, out);
     if (answer != SJ_ADMIT_YES) // another worker was quicker
         pass_by(j, hop, answer, at, seen, now);
@@ -290,7 +273,7 @@ void journey_choose(sj_journey *j, size_t first, const char *why, int64_t now, s
     if (j->last_attempt_id == 0)
         j->hop = first;
     if (seen.full && j->last_attempt_id == 0)
-        journey_refuse(j, SJ_REFUSAL_QUEUE_FULL, journey_retry_after(j, seen.full_hop, now), out);
+        journey_refuse_queue(j, SJ_REFUSAL_QUEUE_FULL, seen.full, now, out);
     else
         journey_give_up(j, now, out);
 }
@@ -310,7 +293,7 @@ void journey_advance(sj_journey *j, size_t next, const char *why, int64_t now, s
 
 // A fallback that is stayed with is asked first, unless the strong target wants a probe: that one is a live request which goes on down the chain
 // if it fails.
-void journey_begin(sj_journey *j, int64_t now, sj_steps *out) {
+static void start_chain(sj_journey *j, int64_t now, sj_steps *out) {
     const sj_hop *strong = journey_hop(j, 0);
     size_t first = 0;
     if (j->plan.sticky && journey_moves(j) && sj_sticky_holds(j->plan.sticky)) {
@@ -324,4 +307,26 @@ void journey_begin(sj_journey *j, int64_t now, sj_steps *out) {
             first = 0;
     }
     journey_choose(j, first, first ? "sticky" : NULL, now, out);
+}
+
+void journey_begin(sj_journey *j, int64_t now, sj_steps *out) {
+    sj_admission *slots = j->plan.route_slots;
+    sj_slot_answer answer = SJ_SLOT_GRANTED;
+    if (slots && now < j->plan.deadline_ms) {
+        answer = journey_acquire(j, slots, 0, now, out);
+        j->holds_route = answer == SJ_SLOT_GRANTED;
+    }
+    if (answer == SJ_SLOT_GRANTED)
+        start_chain(j, now, out);
+    else if (answer == SJ_SLOT_FULL)
+        journey_refuse_queue(j, SJ_REFUSAL_QUEUE_FULL, slots, now, out);
+}
+
+void journey_use_grant(sj_journey *j, int64_t now, sj_steps *out) {
+    int64_t at;
+    if (j->queue == j->plan.route_slots) {
+        j->holds_route = true;
+        start_chain(j, now, out);
+    } else if (start_with_slot(j, j->hop, &at, now, out) != SJ_ADMIT_YES)
+        journey_choose(j, j->hop, NULL, now, out);
 }

@@ -11,7 +11,7 @@ enum { MAX_HOPS = 16, MAX_RUNNING = 2, SHORT_TRAIL = 2 };
 
 typedef enum journey_state {
     STATE_NEW,
-    STATE_QUEUED, // for a slot at hop's upstream
+    STATE_QUEUED, // for a slot of the route or at hop's upstream
     STATE_WAITING, // for wait_until_ms
     STATE_ATTEMPTING,
     STATE_COMMITTED,
@@ -75,6 +75,8 @@ struct sj_journey {
     int64_t wait_until_ms, wait_since_ms;
     int64_t keepalive_at_ms; // INT64_MAX never
     wait_reason wait_for;
+    sj_admission *queue; // that it waits in, or waited in last
+    bool holds_route;
     int64_t gate_turn_ms, gate_look_ms; // of the gate being waited at; 0 none
     int64_t probe_look_ms; // while all probes are out; 0 none
     int64_t unhinted_wait_ms; // towards max_wait_total
@@ -119,17 +121,15 @@ attempt_state *journey_running(sj_journey *j, int id);
 // The target's permission; the slot is there already. The attempt keeps the permit until it is settled.
 sj_admit journey_admit(sj_journey *j, size_t hop, sj_permit *permit, int64_t *retry_at, int64_t now,
                        sj_steps *out);
-// A slot at this hop: GRANTED, QUEUED (look again at *again_ms, or when woken) or FULL.
-sj_slot_answer journey_acquire(sj_journey *j, size_t hop, int64_t *again_ms, int64_t now);
-// Queued at j->hop: GRANTED (and taken), QUEUED (wait_until_ms is set) or LATE (and out of the queue).
+// A slot there, by way of hop: GRANTED, QUEUED (the state says so) or FULL.
+sj_slot_answer journey_acquire(sj_journey *j, sj_admission *from, size_t hop, int64_t now, sj_steps *out);
+// Queued: GRANTED (and taken), QUEUED (wait_until_ms is set) or LATE (and out of the queue).
 sj_slot_answer journey_look(sj_journey *j, int64_t now, sj_steps *out);
 // A slot that no attempt was started with.
 void journey_release_unused(sj_journey *j, size_t hop, int64_t now, sj_steps *out);
 // For the upstream's limit and pace, before the attempt is settled. over NULL: it was cancelled, or the stream was complete before its end.
 void journey_teach(sj_journey *j, const attempt_state *a, const sj_verdict *v, const sj_attempt_over *over,
                    int64_t now);
-// An honest Retry-After of the queue there.
-int64_t journey_retry_after(sj_journey *j, size_t hop, int64_t now);
 // First content as far as everything shared is concerned.
 void journey_content(sj_journey *j, attempt_state *a, int64_t now, sj_steps *out);
 // The attempt's end as far as everything shared is concerned; its place is free afterwards.
@@ -138,6 +138,8 @@ void journey_settle(sj_journey *j, attempt_state *a, sj_effect effect, bool own_
 void journey_end_wait(sj_journey *j, int64_t now);
 // What is set aside for the attempt to come is given back.
 void journey_forget_next(sj_journey *j);
+// Over: the last that is given back is the route's slot.
+void journey_end(sj_journey *j, int64_t now, sj_steps *out);
 // Whatever it is doing, it stops for a reason of our own: nothing is held afterwards, and nothing learnt.
 void journey_drop_attempt(sj_journey *j, attempt_state *a, const char *word, int64_t now, sj_steps *out);
 void journey_drop_everything(sj_journey *j, const char *word, int64_t now, sj_steps *out);
@@ -158,7 +160,7 @@ void journey_begin(sj_journey *j, int64_t now, sj_steps *out);
 void journey_advance(sj_journey *j, size_t next, const char *why, int64_t now, sj_steps *out);
 // The next one that takes a longer text, or simply the next.
 size_t journey_next_for_longer(const sj_journey *j);
-// A slot at j->hop has been granted and taken.
+// What it was queued for has been granted and taken.
 void journey_use_grant(sj_journey *j, int64_t now, sj_steps *out);
 
 // A permitted attempt with a slot begins; what is set aside for it becomes its own.
@@ -184,7 +186,9 @@ void journey_ended_before_commit(sj_journey *j, attempt_state *a, const sj_attem
                                  bool transferring, int64_t now, sj_steps *out);
 // Whether an error that came as an event is to be shown as it is: there is nowhere better to go.
 bool journey_shows_error(sj_journey *j, const attempt_state *a, const sj_verdict *v);
-void journey_refuse(sj_journey *j, sj_refusal refusal, int64_t retry_after_ms, sj_steps *out);
+void journey_refuse(sj_journey *j, sj_refusal refusal, int64_t retry_after_ms, int64_t now, sj_steps *out);
+// By one that could not get in, or not in time: with what the queue really takes.
+void journey_refuse_queue(sj_journey *j, sj_refusal refusal, sj_admission *queue, int64_t now, sj_steps *out);
 // The end without an answer of the present attempt: the saved one, or our own error.
 void journey_give_up(sj_journey *j, int64_t now, sj_steps *out);
 

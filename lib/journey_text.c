@@ -77,9 +77,9 @@ void sj_journey_message(const sj_journey *j, sj_refusal refusal, char *out, size
             "The upstream broke the stream off. What came so far is not the whole answer: ask again.",
         [SJ_REFUSAL_CIRCUIT_OPEN] =
             "The circuit breaker is open after repeated failures. Try again after Retry-After.",
-        [SJ_REFUSAL_QUEUE_FULL] = "Too many requests are waiting for this upstream. Try again after "
+        [SJ_REFUSAL_QUEUE_FULL] = "Too many requests are waiting for this upstream or route. Try again after "
                                   "Retry-After, or raise max_concurrent or queue.max_waiting.",
-        [SJ_REFUSAL_QUEUE_TIMEOUT] = "No slot became free at this upstream in time. Try again after "
+        [SJ_REFUSAL_QUEUE_TIMEOUT] = "No slot became free at this upstream or route in time. Try again after "
                                      "Retry-After, or raise max_concurrent.",
         [SJ_REFUSAL_OVERLOADED] =
             "The retry budget is used up while the upstream fails. Try again after Retry-After.",

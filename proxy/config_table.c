@@ -226,7 +226,7 @@ static const sj_key route_keys[] = {
     {"rescue", SJ_KEY_ENUM, AT(sj_route_source, v.rescue), .text = "chain", .names = rescue_names,
      .help = "who may take over a stream that broke after its first byte"},
     {"max_concurrent", SJ_KEY_INT, AT(sj_route_source, v.max_concurrent), .text = "0", .max = MANY,
-     .help = "exchanges of this route at once; 0 = no bound of its own"},
+     .help = "exchanges of this route at once, waits between attempts included; 0 = no bound of its own"},
     {"stale_if_error", SJ_KEY_DURATION, AT(sj_route_source, v.stale_if_error_ms), .text = "0s",
      .max = 365 * DAY,
      .help = "serve a stored answer up to this much too old when nothing answers; 0s = off"},

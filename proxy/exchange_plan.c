@@ -193,6 +193,7 @@ static bool make_journey(sj_exchange *e) {
         .stream_max_ms = config->stream_max_ms,
         .fallback_gate_ms = config->fallback_gate_ms,
         .sticky = e->hop_count > 1 ? sj_setup_sticky(e->setup, e->route) : NULL,
+        .route_slots = sj_setup_route_slots(e->setup, e->route),
         .seed = sj_rng_next(&e->worker->rng),
     };
     e->journey = sj_journey_new(&plan);

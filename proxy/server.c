@@ -169,15 +169,13 @@ int sj_server_admin_port(const sj_server *server) { return server->admin_port; }
 
 // ---- reload ---------------------------------------------------------------------------------------------------------------------
 
-// A raised limit lets waiters in.
-static void grant_what_is_free(sj_server *server, sj_admission *admission) {
+// A raised limit lets one of the waiters in, who passes on what else is free.
+static void let_in(sj_server *server, sj_admission *slots) {
     sj_wake wake = {0};
-    do {
-        wake.set = false;
-        sj_admission_next(admission, clock_ms(), &wake);
-        if (wake.set)
-            grant_locked(server, &wake.waiter);
-    } while (wake.set);
+    if (slots)
+        sj_admission_next(slots, clock_ms(), &wake);
+    if (wake.set)
+        grant_locked(server, &wake.waiter);
 }
 
 static bool swap_setup(sj_server *server, sj_config *config) {
@@ -194,7 +192,9 @@ static bool swap_setup(sj_server *server, sj_config *config) {
     for (int i = 0; i < server->worker_count; i++)
         sj_worker_post_setup(server->workers[i], setup);
     for (size_t i = 0; i < config->upstream_count; i++)
-        grant_what_is_free(server, sj_setup_admission(setup, i));
+        let_in(server, sj_setup_admission(setup, i));
+    for (size_t i = 0; i < config->route_count; i++)
+        let_in(server, sj_setup_route_slots(setup, &config->routes[i]));
     return true;
 }
 

@@ -19,6 +19,13 @@ typedef struct upstream_state {
     size_t models;
 } upstream_state;
 
+// The slots of one route: shared by the setups that know it.
+typedef struct route_state {
+    atomic_int refs;
+    char *path, *model;
+    sj_admission *slots;
+} route_state;
+
 struct sj_setup {
     atomic_int refs;
     sj_config *config;
@@ -27,6 +34,7 @@ struct sj_setup {
     upstream_state **upstreams;
     uint64_t *origin_hashes, *key_hashes;
     sj_sticky **stickies; // by route
+    route_state **routes; // those with a bound of their own
     char mock_origin[40];
     uint64_t seed;
 };
@@ -103,6 +111,63 @@ static upstream_state *take_over(sj_setup *previous, const sj_upstream_config *c
     return upstream_new(config);
 }
 
+static void route_unref(route_state *state) {
+    if (!state || atomic_fetch_sub(&state->refs, 1) != 1)
+        return;
+    sj_admission_free(&state->slots);
+    free(state->path);
+    free(state->model);
+    free(state);
+}
+
+static route_state *route_new(const sj_route_config *config, const sj_admission_rules *rules) {
+    route_state *state = calloc(1, sizeof *state);
+    if (!state)
+        return NULL;
+    atomic_init(&state->refs, 1);
+    state->path = strdup(config->path);
+    state->model = strdup(config->model);
+    state->slots = sj_admission_new(rules);
+    if (!state->path || !state->model || !state->slots) {
+        route_unref(state);
+        return NULL;
+    }
+    return state;
+}
+
+// Its queue is as its first upstream's.
+static route_state *take_over_route(const sj_setup *setup, const sj_setup *previous, const sj_route_config *config) {
+    const sj_upstream_config *upstream = &setup->config->upstreams[config->hops[0].upstream];
+    sj_admission_rules rules = upstream->admission;
+    rules.max_concurrent = config->max_concurrent;
+    rules.standing_queue = upstream->standing_queue;
+    for (size_t i = 0; previous && i < previous->config->route_count; i++) {
+        route_state *state = previous->routes[i];
+        if (state && strcmp(state->path, config->path) == 0 && strcmp(state->model, config->model) == 0) {
+            atomic_fetch_add(&state->refs, 1);
+            sj_admission_set_rules(state->slots, &rules);
+            return state;
+        }
+    }
+    return route_new(config, &rules);
+}
+
+static bool make_routes(sj_setup *setup, const sj_setup *previous) {
+    const sj_config *config = setup->config;
+    setup->routes = calloc(config->route_count, sizeof *setup->routes);
+    for (size_t i = 0; setup->routes && i < config->route_count; i++) {
+        const sj_route_config *route = &config->routes[i];
+        if (route->max_concurrent > 0 && !(setup->routes[i] = take_over_route(setup, previous, route)))
+            return false;
+    }
+    return setup->routes != NULL;
+}
+
+sj_admission *sj_setup_route_slots(const sj_setup *setup, const sj_route_config *route) {
+    const route_state *state = setup->routes[route - setup->config->routes];
+    return state ? state->slots : NULL;
+}
+
 // Targets keep pointing at the global breaker, so it exists and stays the same one even while it is switched off.
 static bool take_global(sj_setup *setup, sj_setup *previous, int64_t now_ms) {
     sj_breaker_rules rules = setup->config->global_breaker;
@@ -148,7 +213,8 @@ sj_setup *sj_setup_new(sj_config *config, sj_setup *previous, int mock_port, uin
     setup->origin_hashes = calloc(n, sizeof *setup->origin_hashes);
     setup->key_hashes = calloc(n, sizeof *setup->key_hashes);
     setup->stickies = calloc(config->route_count, sizeof *setup->stickies);
-    bool ok = setup->upstreams && setup->origin_hashes && setup->key_hashes && make_stickies(setup) && take_global(setup, previous, now_ms);
+    bool ok = setup->upstreams && setup->origin_hashes && setup->key_hashes && make_stickies(setup) &&
+              make_routes(setup, previous) && take_global(setup, previous, now_ms);
     for (size_t i = 0; ok && i < n; i++) {
         const sj_upstream_config *upstream = &config->upstreams[i];
         setup->upstreams[i] = take_over(previous, upstream);
@@ -183,6 +249,9 @@ void sj_setup_unref(sj_setup **slot) {
     for (size_t i = 0; setup->stickies && i < setup->config->route_count; i++)
         sj_sticky_free(&setup->stickies[i]);
     free(setup->stickies);
+    for (size_t i = 0; setup->routes && i < setup->config->route_count; i++)
+        route_unref(setup->routes[i]);
+    free(setup->routes);
     free(setup->origin_hashes);
     free(setup->key_hashes);
     sj_config_unref(&setup->config);

@@ -21,6 +21,8 @@ sj_admission *sj_setup_admission(const sj_setup *setup, size_t upstream);
 const char *sj_setup_origin(const sj_setup *setup, size_t upstream); // "https://host[:port]"; of the embedded one where it listens now
 
 // Of a route, by its place in the configuration: which target its exchanges start at.
+// For exchanges of a route that has a max_concurrent of its own; else NULL. Borrowed.
+sj_admission *sj_setup_route_slots(const sj_setup *setup, const sj_route_config *route);
 sj_sticky *sj_setup_sticky(const sj_setup *setup, const sj_route_config *route);
 
 // The target of a model at an upstream, made when it is first asked for; at most SJ_SETUP_MODELS_MAX per upstream, then one shared "other".

@@ -339,6 +339,102 @@ static void a_standing_queue_is_short(void **unused) {
     bench_free(&b);
 }
 
+// ---- a route's own bound --------------------------------------------------------------------------------
+
+static sj_admission *route_with(bench *b, int max_concurrent, int max_waiting) {
+    sj_admission_rules rules = {
+        .max_concurrent = max_concurrent, .max_waiting = max_waiting, .timeout_ms = 60000};
+    b->plan.route_slots = sj_admission_new(&rules);
+    assert_non_null(b->plan.route_slots);
+    return b->plan.route_slots;
+}
+
+// Through retries and waits, from the first step to the last.
+static void a_route_bounds_its_exchanges(void **unused) {
+    (void)unused;
+    bench b = bench_calm(1);
+    sj_admission *route = route_with(&b, 1, 1);
+    bench second = bench_beside(&b, 2), third = bench_beside(&b, 3);
+    gives(&b, go(&b), "start 1 a");
+    gives(&second, go(&second), "queued a");
+    gives(&third, go(&third), "refuse queue_full");
+    assert_in_range(third.steps.list[0].retry_after_s, 10, 17);
+    gives(&b, answer(&b, 503), "retry a 500 backoff 503; save 1");
+    assert_int_equal(sj_admission_read(route).in_flight, 1);
+    assert_int_equal(sj_admission_read(b.admissions[0]).in_flight, 0);
+    wakes_after(&b, 500, "start 2 a");
+    gives(&b, answer(&b, 200), "grant 2; deliver 2");
+    second.now = b.now;
+    gives(&second, granted(&second), "start 1 a");
+    assert_string_equal(trail(&second), "queue 500ms, a");
+    gives(&second, answer(&second, 200), "deliver 1");
+    assert_int_equal(sj_admission_read(route).in_flight, 0);
+    left(&second);
+    left(&third);
+    over(&b);
+    sj_admission_free(&route);
+    bench_free(&b);
+}
+
+// First at the route, then at the upstream; each time the client may leave.
+static void two_queues_one_after_the_other(void **unused) {
+    (void)unused;
+    for (int leaves = 0; leaves < 4; leaves++) {
+        sj_target_rules rules = {sj_breaker_rules_default, sj_budget_rules_default};
+        bench b = bench_with(1, &rules, 1, 10);
+        sj_admission *route = route_with(&b, 1, 10);
+        bench second = bench_beside(&b, 2), other = bench_beside(&b, 3);
+        other.plan.route_slots = NULL; // of another route at the same upstream
+        gives(&b, go(&b), "start 1 a");
+        gives(&second, go(&second), "queued a");
+        gives(&other, go(&other), "queued a");
+        if (leaves == 0)
+            gives(&second, gone(&second), "");
+        gives(&b, answer(&b, 200), leaves == 0 ? "grant 3; deliver 1" : "grant 3; grant 2; deliver 1");
+        if (leaves == 1) // granted, and does not know
+            gives(&second, gone(&second), "");
+        gives(&other, granted(&other), "start 1 a");
+        if (leaves >= 2)
+            gives(&second, granted(&second), "queued a");
+        if (leaves == 2)
+            gives(&second, gone(&second), "");
+        gives(&other, answer(&other, 200), leaves == 3 ? "grant 2; deliver 1" : "deliver 1");
+        if (leaves == 3) {
+            gives(&second, granted(&second), "start 1 a");
+            gives(&second, gone(&second), "cancel 1");
+        }
+        assert_int_equal(sj_admission_read(route).in_flight + sj_admission_read(route).waiting, 0);
+        left(&second);
+        left(&other);
+        over(&b);
+        sj_admission_free(&route);
+        bench_free(&b);
+    }
+}
+
+static void the_routes_queue_has_its_ends(void **unused) {
+    (void)unused;
+    bench b = bench_calm(1);
+    sj_admission *route = route_with(&b, 1, 10);
+    bench late = bench_beside(&b, 2), hasty = bench_beside(&b, 3), last = bench_beside(&b, 4);
+    hasty.plan.deadline_ms = b.now + 1000;
+    go(&b);
+    gives(&late, go(&late), "queued a");
+    gives(&hasty, go(&hasty), "queued a");
+    wakes_after(&hasty, 1000, "refuse deadline_exceeded");
+    wakes_after(&late, 60000, "refuse queue_timeout");
+    last.now = last.plan.deadline_ms; // too late for anything
+    gives(&last, go(&last), "refuse deadline_exceeded");
+    gives(&b, gone(&b), "cancel 1");
+    assert_int_equal(sj_admission_read(route).in_flight + sj_admission_read(route).waiting, 0);
+    left(&late);
+    left(&hasty);
+    left(&last);
+    over(&b);
+    sj_admission_free(&route);
+    bench_free(&b);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_congestion),
@@ -352,6 +448,9 @@ int main(void) {
         cmocka_unit_test(a_forecast_holds_ten_seconds),
         cmocka_unit_test(retry_after_is_how_long_the_queue_takes),
         cmocka_unit_test(a_standing_queue_is_short),
+        cmocka_unit_test(a_route_bounds_its_exchanges),
+        cmocka_unit_test(two_queues_one_after_the_other),
+        cmocka_unit_test(the_routes_queue_has_its_ends),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
