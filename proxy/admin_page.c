@@ -109,7 +109,7 @@ static const char *const pieces[] = {
     "  $('targets').replaceChildren(...rows);\n"
     "}\n"
     "function upstreams(list) {\n"
-    "  $('upstreams').replaceChildren(...list.map(u => { const row = el('tr'); for (const v of [u.name, u.in_flight, u.limit, u.waiting]) cell(row, v); return row; }));\n"
+    "  $('upstreams').replaceChildren(...list.map(u => { const row = el('tr'); for (const v of [u.name, u.in_flight, u.limit < u.limit_max ? u.limit + ' of ' + u.limit_max : u.limit, u.waiting]) cell(row, v); return row; }));\n"
     "}\n"
     "function cards(s) {\n"
     "  const done = s.answers['2xx'] + s.answers['3xx'] + s.answers['4xx'], bad = s.answers['5xx'];\n"

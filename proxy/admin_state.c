@@ -108,6 +108,8 @@ static void upstreams(sj_json_out *w, const sj_server_view *view) {
         number(w, "in_flight", stats.in_flight);
         number(w, "waiting", stats.waiting);
         number(w, "limit", stats.limit);
+        number(w, "limit_max", stats.max);
+        number(w, "limit_cuts", (int64_t)stats.cuts);
         end(w, "}");
     }
     end(w, "]");

@@ -86,6 +86,10 @@
       "upstream_waiting", "Exchanges that wait for a slot, by upstream.") \
     X(SLOTS_LIMIT, GAUGE, ONE, READ, UPSTREAM, NONE, NONE, \
       "upstream_limit", "Slots that an upstream has now.") \
+    X(SLOTS_MAX, GAUGE, ONE, READ, UPSTREAM, NONE, NONE, \
+      "upstream_limit_max", "Slots that an upstream may have: max_concurrent.") \
+    X(SLOTS_CUTS, COUNTER, ONE, READ, UPSTREAM, NONE, NONE, \
+      "upstream_limit_cuts_total", "Times that an upstream's congestion cut its limit.") \
     X(WORKERS, GAUGE, ONE, READ, NONE, NONE, NONE, \
       "workers", "Worker threads.") \
     X(DRAINING, GAUGE, ONE, READ, NONE, NONE, NONE, \

@@ -253,6 +253,8 @@ static void read_slots(sj_writer *w, sj_metric metric, const char *name) {
         labelled(w, name, pairs,
                  metric == SJ_METRIC_SLOTS_TAKEN     ? stats.in_flight
                  : metric == SJ_METRIC_SLOTS_WAITING ? stats.waiting
+                 : metric == SJ_METRIC_SLOTS_MAX     ? stats.max
+                 : metric == SJ_METRIC_SLOTS_CUTS    ? (double)stats.cuts
                                                      : stats.limit);
     }
 }
@@ -330,6 +332,8 @@ static void (*const readers[SJ_METRIC_COUNT])(sj_writer *, sj_metric, const char
     [SJ_METRIC_SLOTS_TAKEN] = read_slots,
     [SJ_METRIC_SLOTS_WAITING] = read_slots,
     [SJ_METRIC_SLOTS_LIMIT] = read_slots,
+    [SJ_METRIC_SLOTS_MAX] = read_slots,
+    [SJ_METRIC_SLOTS_CUTS] = read_slots,
     [SJ_METRIC_GLOBAL_STATE] = read_server,
     [SJ_METRIC_WORKERS] = read_server,
     [SJ_METRIC_DRAINING] = read_server,

@@ -201,6 +201,8 @@ static void state_is_json(void **state) {
     const cJSON *upstream = cJSON_GetArrayItem(cJSON_GetObjectItem(json, "upstreams"), 0);
     assert_string_equal(cJSON_GetObjectItem(upstream, "name")->valuestring, "a");
     assert_int_equal(cJSON_GetObjectItem(upstream, "limit")->valueint, 7);
+    assert_int_equal(cJSON_GetObjectItem(upstream, "limit_max")->valueint, 7);
+    assert_int_equal(cJSON_GetObjectItem(upstream, "limit_cuts")->valueint, 0);
     const cJSON *targets = cJSON_GetObjectItem(json, "targets");
     assert_int_equal(cJSON_GetArraySize(targets), 2);
     const cJSON *target = cJSON_GetArrayItem(targets, 0);

@@ -238,6 +238,8 @@ static void view_is_shown(void **state) {
         {"stormjib_upstream_in_flight{upstream=\"a\"}", 1},
         {"stormjib_upstream_waiting{upstream=\"a\"}", 0},
         {"stormjib_upstream_limit{upstream=\"a\"}", 7},
+        {"stormjib_upstream_limit_max{upstream=\"a\"}", 7},
+        {"stormjib_upstream_limit_cuts_total{upstream=\"a\"}", 0},
         {"stormjib_draining", 1},
         {"stormjib_workers", 3},
         {"stormjib_config_reloads_total{result=\"ok\"}", 1},
