@@ -554,11 +554,8 @@ static void on_writable(void *owner) {
     arm_timer(e);
 }
 
-static void on_gone(void *owner) {
-    sj_exchange *e = owner;
-    e->end = END_CLIENT_GONE;
-    if (!e->journey)
-        return;
+// Nothing more is wanted: what it holds of the shared things is given back.
+static void abandon(sj_exchange *e) {
     sj_steps steps;
     sj_journey_client_gone(e->journey, exchange_now(e), &steps);
     take_notes(e, &steps);
@@ -570,6 +567,27 @@ static void on_gone(void *owner) {
             sj_attempt_cancel(&e->legs[i].transfer);
     }
     e->todo_count = 0;
+}
+
+static void on_gone(void *owner) {
+    sj_exchange *e = owner;
+    e->end = END_CLIENT_GONE;
+    if (e->journey)
+        abandon(e);
+}
+
+void sj_exchange_abort_all(sj_worker *worker) {
+    for (size_t i = 0; i < worker->slot_count; i++) {
+        sj_exchange *e = worker->slots[i];
+        if (!e || !e->call || !e->journey || sj_journey_is_over(e->journey))
+            continue;
+        abandon(e);
+        leg *l = committed_leg(e);
+        if (l)
+            exchange_break(e, l, false);
+        else
+            exchange_refuse(e, SJ_REFUSAL_SHUTTING_DOWN, "This proxy is shutting down. Try again after Retry-After.", 1);
+    }
 }
 
 static void on_end(void *owner, bool complete) {

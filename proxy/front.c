@@ -457,6 +457,8 @@ void sj_front_close(sj_front **slot) {
         return;
     *slot = NULL;
     sj_front_quiesce(front);
+    call_flush_all(front); // what has been said last still goes out, as far as sockets take it
+    run_rooms(front);
     conn *next;
     for (conn *c = front->all; c; c = next) {
         next = c->all_next;

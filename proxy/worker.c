@@ -119,6 +119,8 @@ static void begin_ending(sj_worker *worker) {
     if (worker->ending)
         return;
     worker->ending = worker->draining = true;
+    if (worker->front)
+        sj_exchange_abort_all(worker);
     sj_front_close(&worker->front);
     sj_upstream_close(&worker->upstream);
     uv_close((uv_handle_t *)&worker->tick, NULL);
