@@ -6,6 +6,7 @@
 #include "upstream_private.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <stdlib.h>
@@ -89,6 +90,12 @@ static void retire(sj_upstream_watcher *watcher) {
     (void)dup3(watcher->upstream->ended_socket, watcher->fd, O_CLOEXEC);
 }
 
+// The news may be of bytes that curl has read since, in the same turn.
+static bool is_quiet(int fd) {
+    char byte;
+    return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
+}
+
 static void on_poll(uv_poll_t *poll, int status, int events) {
     sj_upstream_watcher *watcher = poll->data;
     sj_upstream *upstream = watcher->upstream;
@@ -97,10 +104,10 @@ static void on_poll(uv_poll_t *poll, int status, int events) {
     if (watcher->wanted == 0) {
         if (watcher->idle && is_paused_transfer(upstream, fd))
             watcher->idle = false;
-        if (watcher->idle)
-            retire(watcher);
-        else
+        if (!watcher->idle)
             unwatch(watcher);
+        else if (status < 0 || !is_quiet(fd))
+            retire(watcher);
         return;
     }
     // libuv has stopped the watch at an error. Readable as well, for what the upstream said before it went.
