@@ -26,12 +26,32 @@ static bool is_control(char c) {
     return (unsigned char)c < 0x20 || c == 0x7f;
 }
 
-static size_t find_any(sj_slice text, const char *wanted) {
-    for (size_t i = 0; i < text.n; i++) {
-        if (text.p[i] && strchr(wanted, text.p[i]))
-            return i;
+// Eight bytes at a time, as in json_scan.c: below 0x20, or 0x7f. A tab is let pass.
+static bool has_control(sj_slice text) {
+    static const uint64_t each_byte = UINT64_C(0x0101010101010101);
+    size_t i = 0;
+    for (; i + 8 <= text.n; i += 8) {
+        uint64_t word;
+        memcpy(&word, text.p + i, sizeof word);
+        uint64_t del = word ^ each_byte * 0x7f;
+        if ((((word - each_byte * 0x20) & ~word) | ((del - each_byte) & ~del)) & each_byte * 0x80)
+            break;
     }
-    return text.n;
+    for (; i < text.n; i++) {
+        if (is_control(text.p[i]) && text.p[i] != '\t')
+            return true;
+    }
+    return false;
+}
+
+static size_t find_any(sj_slice text, const char *wanted) {
+    size_t least = text.n;
+    for (; *wanted; wanted++) {
+        const char *at = least ? memchr(text.p, *wanted, least) : NULL;
+        if (at)
+            least = (size_t)(at - text.p);
+    }
+    return least;
 }
 
 static sj_slice first(sj_slice text, size_t n) {
@@ -141,10 +161,8 @@ static sj_http_fault check_fields(const request *r) {
             return bad("A header name is no HTTP token: no spaces before the colon, no folded lines.");
         if (hides_framing(header.name))
             return bad("A header name starts like one that frames the body: no folded lines.");
-        for (size_t k = 0; k < header.value.n; k++) {
-            if (is_control(header.value.p[k]) && header.value.p[k] != '\t')
-                return bad("A header value has a control character or a line break in it.");
-        }
+        if (has_control(header.value))
+            return bad("A header value has a control character or a line break in it.");
     }
     return fine;
 }

@@ -1,5 +1,6 @@
 #include "json_scan.h"
 
+#include <endian.h>
 #include <stdint.h>
 
 static const uint64_t each_byte = UINT64_C(0x0101010101010101);
@@ -19,18 +20,26 @@ void sj_json_skip_space(sj_json_cursor *cursor) {
 }
 
 // Eight bytes at a time: bodies carry images of megabytes as one string. A subtraction borrows into a byte's top bit exactly when some byte
-// is below what is subtracted; the others are turned into that case by exclusive or.
+// is below what is subtracted; the others are turned into that case by exclusive or. Borrows go on to higher bytes only, so the lowest hit is
+// a true one.
+static uint64_t stops_in(uint64_t word) {
+    uint64_t quote = word ^ each_byte * '"';
+    uint64_t slash = word ^ each_byte * '\\';
+    uint64_t hit =
+        ((word - each_byte * 0x20) & ~word) | ((quote - each_byte) & ~quote) | ((slash - each_byte) & ~slash);
+    return hit & each_byte * 0x80;
+}
+
 static void skip_plain(sj_json_cursor *cursor) {
     const char *at = cursor->at;
     while (cursor->end - at >= 8) {
         uint64_t word;
         memcpy(&word, at, sizeof word);
-        uint64_t quote = word ^ each_byte * '"';
-        uint64_t slash = word ^ each_byte * '\\';
-        uint64_t hit = ((word - each_byte * 0x20) & ~word) | ((quote - each_byte) & ~quote) |
-                       ((slash - each_byte) & ~slash);
-        if (hit & each_byte * 0x80)
-            break;
+        uint64_t hit = stops_in(le64toh(word));
+        if (hit) {
+            cursor->at = at + __builtin_ctzll(hit) / 8;
+            return;
+        }
         at += 8;
     }
     while (at < cursor->end && is_plain(*at))
@@ -86,20 +95,21 @@ static sj_json_state skip_digits(sj_json_cursor *cursor) {
     return SJ_JSON_WHOLE;
 }
 
-static bool take(sj_json_cursor *cursor, const char *any_of) {
-    if (cursor->at == cursor->end || *cursor->at == '\0' || !strchr(any_of, *cursor->at))
+static bool take(sj_json_cursor *cursor, char c) {
+    if (cursor->at == cursor->end || *cursor->at != c)
         return false;
     cursor->at++;
     return true;
 }
 
 static sj_json_state skip_number(sj_json_cursor *cursor) {
-    (void)take(cursor, "-");
-    sj_json_state state = take(cursor, "0") ? SJ_JSON_WHOLE : skip_digits(cursor);
-    if (state == SJ_JSON_WHOLE && take(cursor, "."))
+    (void)take(cursor, '-');
+    sj_json_state state = take(cursor, '0') ? SJ_JSON_WHOLE : skip_digits(cursor);
+    if (state == SJ_JSON_WHOLE && take(cursor, '.'))
         state = skip_digits(cursor);
-    if (state == SJ_JSON_WHOLE && take(cursor, "eE")) {
-        (void)take(cursor, "+-");
+    if (state == SJ_JSON_WHOLE && (take(cursor, 'e') || take(cursor, 'E'))) {
+        if (!take(cursor, '+'))
+            (void)take(cursor, '-');
         state = skip_digits(cursor);
     }
     return state;
@@ -179,7 +189,7 @@ static sj_json_state enter(sj_json_cursor *cursor, nest *open, bool *closed) {
     if (!push(open, is_object))
         return SJ_JSON_WRONG;
     sj_json_skip_space(cursor);
-    *closed = take(cursor, is_object ? "}" : "]");
+    *closed = take(cursor, is_object ? '}' : ']');
     if (*closed) {
         open->depth--;
         return SJ_JSON_WHOLE;
@@ -193,9 +203,9 @@ static sj_json_state leave(sj_json_cursor *cursor, nest *open) {
         sj_json_skip_space(cursor);
         if (cursor->at == cursor->end)
             return SJ_JSON_CUT;
-        if (take(cursor, ","))
+        if (take(cursor, ','))
             return skip_to_value(cursor, open);
-        if (!take(cursor, inside_object(open) ? "}" : "]"))
+        if (!take(cursor, inside_object(open) ? '}' : ']'))
             return SJ_JSON_WRONG;
         open->depth--;
     }
