@@ -201,6 +201,7 @@ void exchange_commit(sj_exchange *e, leg *l) {
     } else
         sj_call_cut(e->call);
     sj_headers_free(&out);
+    sj_headers_free(&answer->headers); // told; a stream may go on for long
 }
 
 // Trailers go on as far as they fit; an answer is whole without them.
