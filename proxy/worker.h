@@ -70,7 +70,7 @@ struct sj_worker {
     size_t slot_count;
     uint32_t free_slot;
     uint64_t serial;
-    size_t exchange_count;
+    size_t exchange_count, exchange_peak; // peak: as seen by the ticks since memory was last given back
     sj_exchange *spare; // ended ones, to be used again
     size_t spare_count;
 };
