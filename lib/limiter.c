@@ -24,6 +24,11 @@ static void begin_epoch(sj_limiter *limiter, int64_t now_ms) {
     limiter->epoch_limit = limiter->limit;
 }
 
+// Too soon after a cut for another one, and for growing: one that grows into its limit at once is refused until the next cut is due.
+static bool is_settling(const sj_limiter *limiter, int64_t now_ms) {
+    return limiter->cuts > 0 && now_ms - limiter->cut_ms < epoch_length(limiter);
+}
+
 static bool is_of_the_past(const sj_limiter *limiter, int64_t started_ms) {
     return limiter->cuts > 0 && started_ms <= limiter->cut_ms;
 }
@@ -66,8 +71,7 @@ bool sj_limiter_congested(sj_limiter *limiter, sj_congestion kind, int in_flight
         return false;
     limiter->excess = smaller(limiter->excess + worth[kind], MOST);
     limiter->refused_ms += now_ms - started_ms;
-    bool too_soon = limiter->cuts > 0 && now_ms - limiter->cut_ms < epoch_length(limiter);
-    if (limiter->excess < ENOUGH || too_soon)
+    if (limiter->excess < ENOUGH || is_settling(limiter, now_ms))
         return false;
     cut(limiter, in_flight, now_ms);
     return true;
@@ -95,6 +99,7 @@ void sj_limiter_succeeded(sj_limiter *limiter, int in_flight, int64_t started_ms
         return;
     limiter->excess = larger(limiter->excess - EXCUSE, 0);
     bool wanted = limiter->limit < limiter->max && in_flight >= (sj_limiter_limit(limiter) + 1) / 2;
-    if (wanted && limiter->excess < 1 && !is_of_the_past(limiter, started_ms))
+    bool fine = limiter->excess < 1 && !is_settling(limiter, now_ms);
+    if (wanted && fine && !is_of_the_past(limiter, started_ms))
         grow(limiter, now_ms);
 }

@@ -7,7 +7,7 @@
 // refused since the last cut are slots too many.
 // An upstream that fails now and then, whatever the load, must not be strangled: each success excuses a part of a refusal, and a cut takes three
 // refusals in excess. So up to about a tenth of 429s, or a third of 503s, moves nothing.
-// Successes near the limit raise it: by at most double per epoch up to half of what it was before the cuts in a row, then by 1/limit each and at
+// Successes near the limit raise it, from an epoch after the last cut on: by at most double per epoch up to half of what it was before the cuts in a row, then by 1/limit each and at
 // most 1 per epoch, a step that grows by one with each ten epochs without a cut.
 // Sources: Netflix concurrency-limits (AIMDLimit: x 0.9, in flight >= half), RFC 5681 (slow start threshold), Page's CUSUM test (the excess).
 #ifndef SJ_LIMITER_H

@@ -441,9 +441,9 @@ static void on_attempt_end(void *owner, const sj_attempt_end *end, const sj_head
         .sent = end->sent,
         .own_side = end->own_side,
         .connect_timed_out = end->connect_timed_out,
-        .tokens = tokens_used(&l->answer.completion.usage),
     };
     sj_answer_facts(&l->answer, lost ? SJ_END_LOCAL : end->end, &over.facts);
+    over.tokens = tokens_used(&l->answer.completion.usage); // of a whole answer they are known now
     sj_steps steps;
     sj_journey_attempt_ended(e->journey, attempt, &over, exchange_now(e), &steps);
     take_steps(e, &steps);

@@ -136,6 +136,17 @@ static void doubling_ends_at_half_of_what_was(void **unused) {
     expect(118);
 }
 
+// One that grew into its limit at once would be refused until the next cut is due.
+static void nothing_grows_in_the_epoch_of_a_cut(void **unused) {
+    (void)unused;
+    sj_limiter_init(&limiter, 100, true);
+    refuse(3, 100, 0, 10);
+    succeed(1000, 90, 11, 1009);
+    expect(90);
+    succeed(1000, 90, 11, 1010);
+    expect(91);
+}
+
 // Ten epochs without a cut make the step larger.
 static void steps_grow(void **unused) {
     (void)unused;
@@ -358,6 +369,7 @@ int main(void) {
         cmocka_unit_test(slots_busy_with_refusals_are_too_many),
         cmocka_unit_test(never_below_one),
         cmocka_unit_test(doubling_ends_at_half_of_what_was),
+        cmocka_unit_test(nothing_grows_in_the_epoch_of_a_cut),
         cmocka_unit_test(steps_grow),
         cmocka_unit_test(only_what_is_used_grows),
         cmocka_unit_test(others_teach_nothing_when_it_is_fixed),
