@@ -219,6 +219,8 @@ static void look_at_queue(sj_journey *j, int64_t now, sj_steps *out) {
     sj_slot_answer answer = journey_look(j, now, out);
     if (answer == SJ_SLOT_GRANTED)
         journey_use_grant(j, now, out);
+    else if (answer == SJ_SLOT_QUEUED)
+        journey_weigh_queue(j, now, out);
     if (answer != SJ_SLOT_LATE)
         return;
     journey_forget_next(j);

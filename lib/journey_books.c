@@ -236,7 +236,7 @@ static void end_queue(sj_journey *j, int64_t now) {
     trail_add(j, TRAIL_QUEUE, j->hop, waited);
 }
 
-static void leave_queue(sj_journey *j, int64_t now, sj_steps *out) {
+void journey_leave_queue(sj_journey *j, int64_t now, sj_steps *out) {
     sj_wake wake;
     sj_admission_leave(j->queue, j->plan.waiter.exchange_id, now, &wake);
     note_wake(out, j->hop, &wake);
@@ -288,7 +288,7 @@ void journey_end(sj_journey *j, int64_t now, sj_steps *out) {
 
 void journey_drop_everything(sj_journey *j, const char *word, int64_t now, sj_steps *out) {
     if (j->state == STATE_QUEUED)
-        leave_queue(j, now, out);
+        journey_leave_queue(j, now, out);
     else if (j->state == STATE_WAITING)
         journey_end_wait(j, now);
     journey_forget_next(j);

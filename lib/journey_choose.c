@@ -10,6 +10,7 @@ enum {
     PROBE_LOOK_MS = 50, // the breaker's own "ask again" while all probes are out
     PROBE_LOOK_SPREAD_MS = 400, // of the first look after that
     PROBE_LOOK_MAX_MS = 3200,
+    QUEUE_LOOK_MS = 1000,
 };
 
 // ---- candidates -----------------------------------------------------------------------------------------
@@ -189,11 +190,46 @@ static void pass_by(sj_journey *j, size_t hop, sj_admit answer, int64_t at, surv
     j->earliest_ms = journey_sooner(j->earliest_ms, at);
 }
 
+// A free slot included.
+static bool has_free_next(const sj_journey *j, int64_t now) {
+    for (size_t hop = j->hop + 1; hop < j->plan.hop_count; hop++) {
+        const sj_hop *h = journey_hop(j, hop);
+        int64_t at;
+        if (!journey_is_candidate(j, hop) ||
+            sj_target_would_admit(h->target, h->credential, now, &at) != SJ_ADMIT_YES)
+            continue;
+        sj_admission_stats slots = sj_admission_read(sj_target_admission(h->target));
+        if (slots.waiting == 0 && slots.in_flight < slots.limit)
+            return true;
+    }
+    return false;
+}
+
+// As with a gate: while another target is free, nobody waits longer than fallback_gate for a slot.
+static int64_t patience_until(const sj_journey *j) {
+    bool for_target = j->queue != j->plan.route_slots && journey_has_next(j);
+    return for_target ? j->wait_since_ms + j->plan.fallback_gate_ms : INT64_MAX;
+}
+
+void journey_weigh_queue(sj_journey *j, int64_t now, sj_steps *out) {
+    int64_t patience = patience_until(j);
+    if (now >= patience && has_free_next(j, now)) {
+        journey_leave_queue(j, now, out);
+        journey_choose(j, j->hop + 1, "queue_slow", now, out);
+        return;
+    }
+    if (now >= patience)
+        patience = now + QUEUE_LOOK_MS;
+    j->wait_until_ms = journey_sooner(j->wait_until_ms, patience);
+}
+
 static bool start_or_queue(sj_journey *j, size_t hop, survey *seen, int64_t now, sj_steps *out) {
     sj_admission *slots = sj_target_admission(journey_hop(j, hop)->target);
     sj_slot_answer slot = journey_acquire(j, slots, hop, now, out);
-    if (slot == SJ_SLOT_QUEUED)
+    if (slot == SJ_SLOT_QUEUED) {
+        j->wait_until_ms = journey_sooner(j->wait_until_ms, patience_until(j));
         return true;
+    }
     if (slot == SJ_SLOT_FULL) {
         seen->full = slots;
         seen->why = "queue_full";

@@ -136,6 +136,8 @@ void journey_content(sj_journey *j, attempt_state *a, int64_t now, sj_steps *out
 void journey_settle(sj_journey *j, attempt_state *a, sj_effect effect, bool own_side, bool refund,
                     int64_t now, sj_steps *out);
 void journey_end_wait(sj_journey *j, int64_t now);
+// Gives the slot back if it has been granted meanwhile.
+void journey_leave_queue(sj_journey *j, int64_t now, sj_steps *out);
 // What is set aside for the attempt to come is given back.
 void journey_forget_next(sj_journey *j);
 // Over: the last that is given back is the route's slot.
@@ -160,6 +162,8 @@ void journey_begin(sj_journey *j, int64_t now, sj_steps *out);
 void journey_advance(sj_journey *j, size_t next, const char *why, int64_t now, sj_steps *out);
 // The next one that takes a longer text, or simply the next.
 size_t journey_next_for_longer(const sj_journey *j);
+// Still queued: perhaps another target is free and this has lasted long enough. Sets when to look again.
+void journey_weigh_queue(sj_journey *j, int64_t now, sj_steps *out);
 // What it was queued for has been granted and taken.
 void journey_use_grant(sj_journey *j, int64_t now, sj_steps *out);
 

@@ -34,6 +34,7 @@ typedef struct sim_rules {
     sj_retry_policy retry;
     double verified; // share of the streams
     int64_t keepalive_ms, race_after_ms; // 0 off
+    sj_admission_rules route_slots; // of each chain; max_concurrent 0: none
     bool sticky;
     sj_sticky_rules stay;
     int64_t first_byte_ms, idle_ms, answer_ms, deadline_ms, fallback_gate_ms, stream_max_ms;

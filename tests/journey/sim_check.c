@@ -224,6 +224,10 @@ void sim_check_exchange(sim_world *w, sim_exchange *e) {
     must(!e->committed || sim_running(e) <= 1, "a loser still runs");
     int64_t due = sj_journey_due_ms(e->journey);
     must(over == (due == INT64_MAX) || e->held, "nothing will ever happen");
+    if (e->plan.route_slots) {
+        sj_admission_stats route = sj_admission_read(e->plan.route_slots);
+        must(route.in_flight <= route.max, "%d exchanges on one route", route.in_flight);
+    }
     must(e->rings <= RINGS_MAX, "its timer rang %d times", e->rings);
     for (size_t hop = 0; hop < e->plan.hop_count; hop++) {
         size_t upstream = sim_upstream_at(w, e, hop);
@@ -242,6 +246,11 @@ void sim_check_end(sim_world *w) {
         must(slots.in_flight == 0 && slots.waiting == 0, "%d slots and %d waiters are left", slots.in_flight,
              slots.waiting);
         must(w->upstreams[i].running == 0, "%d transfers are left", w->upstreams[i].running);
+    }
+    for (size_t i = 0; i < w->rules->chain_count && w->routes[i]; i++) {
+        sj_admission_stats slots = sj_admission_read(w->routes[i]);
+        must(slots.in_flight == 0 && slots.waiting == 0, "%d slots and %d waiters of a route are left",
+             slots.in_flight, slots.waiting);
     }
     for (size_t i = 0; i < w->rules->target_count; i++) {
         sj_target_stats stats = sj_target_read(w->targets[i], w->now_ms);

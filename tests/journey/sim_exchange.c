@@ -60,6 +60,7 @@ static void plan_hops(sim_world *w, sim_exchange *e) {
     }
     e->plan.hops = e->hops;
     e->plan.sticky = w->sticky[chain];
+    e->plan.route_slots = w->routes[chain];
 }
 
 static void plan(sim_world *w, sim_exchange *e) {

@@ -58,6 +58,8 @@ static void begin(sim_world *w, const sim_rules *rules, sim_result *result) {
     }
     for (size_t i = 0; rules->sticky && i < rules->chain_count; i++)
         w->sticky[i] = sj_sticky_new(&rules->stay);
+    for (size_t i = 0; rules->route_slots.max_concurrent > 0 && i < rules->chain_count; i++)
+        w->routes[i] = sj_admission_new(&rules->route_slots);
     for (size_t i = 0; i < rules->target_count; i++) {
         size_t upstream = rules->upstream_of[i];
         char name[64];
@@ -101,6 +103,8 @@ static void end(sim_world *w) {
         sj_target_unref(&w->targets[i]);
     for (size_t i = 0; i < w->rules->upstream_count; i++)
         sj_admission_free(&w->admissions[i]);
+    for (size_t i = 0; i < w->rules->chain_count; i++)
+        sj_admission_free(&w->routes[i]);
     sj_global_breaker_free(&w->global);
 }
 

@@ -64,6 +64,7 @@ typedef struct sim_world {
     sj_target *targets[SIM_TARGETS];
     sj_global_breaker *global;
     sj_sticky *sticky[SIM_CHAINS];
+    sj_admission *routes[SIM_CHAINS];
     sj_retry_policy retry;
     sim_gate gates[SIM_TARGETS][SIM_CREDENTIALS];
     sim_leg *probes[SIM_TARGETS]; // under way, of the present half-open generation

@@ -116,6 +116,10 @@ static void random_clients(sim_rules *rules, sj_rng *rng) {
     rules->keepalive_ms = flip(rng) ? 0 : scale(rng, 100, 15000);
     rules->race_after_ms = flip(rng) ? 0 : scale(rng, 100, 20000);
     rules->sticky = flip(rng);
+    if (pick(rng, 0, 3) == 0)
+        rules->route_slots = (sj_admission_rules){.max_concurrent = (int)scale(rng, 1, 64),
+                                                  .max_waiting = (int)scale(rng, 1, 256),
+                                                  .timeout_ms = scale(rng, 100, 60000)};
     rules->stay = (sj_sticky_rules){scale(rng, 100, 60000), (int)pick(rng, 1, 5)};
     rules->stream_max_ms = flip(rng) ? 0 : scale(rng, 1000, 60000);
     rules->patience_ms = flip(rng) ? 0 : scale(rng, 1000, 60000);

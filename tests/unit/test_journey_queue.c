@@ -180,6 +180,53 @@ static void granted_at_a_gate(void **unused) {
     bench_free(&b);
 }
 
+// The strong upstream hangs with all of its slots taken, the next one is idle: as with a gate, fallback_gate is as long as one waits.
+static void a_slow_queue_is_gone_round(void **unused) {
+    (void)unused;
+    bench b = narrow(2, 1, 10), second = bench_beside(&b, 2), third = bench_beside(&b, 3);
+    third.plan.hop_count = 1;
+    go(&b);
+    gives(&second, go(&second), "queued a");
+    gives(&third, go(&third), "queued a");
+    assert_int_equal(due_in(&third), 300000); // nowhere else to go
+    wakes_after(&second, 10000, "fallback b queue_slow; start 1 b");
+    assert_string_equal(sj_journey_read(second.journey).fallback, "queue_slow");
+    gives(&second, answer(&second, 200), "deliver 1");
+    left(&second);
+    gives(&b, answer(&b, 200), "grant 3; deliver 1");
+    third.now = b.now;
+    gives(&third, granted(&third), "start 1 a");
+    gives(&third, answer(&third, 200), "deliver 1");
+    left(&third);
+    over(&b);
+    bench_free(&b);
+}
+
+static void a_slow_queue_is_kept_while_nobody_else_is_free(void **unused) {
+    (void)unused;
+    bench b = narrow(2, 1, 10), other = bench_beside(&b, 2), second = bench_beside(&b, 3);
+    go(&b);
+    sj_target_gate(b.targets[0], BENCH_KEY, b.now + 60000, b.now, b.now);
+    gives(&other, go(&other), "fallback b gated; start 1 b");
+    sj_changes changes;
+    second.hops[0].credential = BENCH_KEY + 1;
+    gives(&second, go(&second), "queued a");
+    wakes_after(&second, 10000, "");
+    wakes_after(&second, 1000, ""); // looks again, and keeps its place
+    other.now = second.now;
+    gives(&other, answer(&other, 200), "deliver 1");
+    sj_target_force(b.targets[1], SJ_BREAKER_FORCED_OPEN, second.now, &changes);
+    wakes_after(&second, 1000, "");
+    sj_target_force(b.targets[1], SJ_BREAKER_CLOSED, second.now, &changes);
+    wakes_after(&second, 1000, "fallback b queue_slow; start 1 b");
+    gives(&second, answer(&second, 200), "deliver 1");
+    left(&other);
+    left(&second);
+    gives(&b, answer(&b, 200), "deliver 1");
+    over(&b);
+    bench_free(&b);
+}
+
 // Two models at one upstream share its slots.
 static void one_upstream_with_two_targets(void **unused) {
     (void)unused;
@@ -418,6 +465,8 @@ int main(void) {
         cmocka_unit_test(full),
         cmocka_unit_test(granted_at_a_shut_target),
         cmocka_unit_test(granted_at_a_gate),
+        cmocka_unit_test(a_slow_queue_is_gone_round),
+        cmocka_unit_test(a_slow_queue_is_kept_while_nobody_else_is_free),
         cmocka_unit_test(one_upstream_with_two_targets),
         cmocka_unit_test(the_client_leaves),
         cmocka_unit_test(the_deadline_passes),
