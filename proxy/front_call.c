@@ -344,8 +344,18 @@ static void take_held(sj_call *call, size_t n) {
     }
 }
 
+// With epoll MHD 0.9.75 forgets a connection that is closed from inside the content reader: its descriptor stays open until it happens to be the
+// oldest of those that have the daemon's own time-out. One with a time-out of its own is looked at in every run.
+static void have_it_closed(conn *c) {
+    MHD_set_connection_option(c->mhd, MHD_CONNECTION_OPTION_TIMEOUT, 3600u);
+    front_touch(c->room);
+}
+
 static ssize_t end_of_answer(sj_call *call) {
-    if (call->cut || call->gone)
+    bool broken = call->cut || call->gone;
+    if (broken || !call->chunked)
+        have_it_closed(call->conn);
+    if (broken)
         return MHD_CONTENT_READER_END_WITH_ERROR;
     call->sent_all = true;
     return MHD_CONTENT_READER_END_OF_STREAM;
