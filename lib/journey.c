@@ -102,6 +102,7 @@ static void ended_after_commit(sj_journey *j, attempt_state *a, const sj_attempt
 void sj_journey_admitted(sj_journey *j, int64_t now, sj_steps *out) {
     clear(out);
     assert(j->state == STATE_NEW);
+    j->plan.waiter.since_ms = now;
     if (j->plan.stream && j->plan.keepalive_ms > 0)
         j->keepalive_at_ms = now + j->plan.keepalive_ms;
     journey_begin(j, now, out);

@@ -109,6 +109,24 @@ static void remove_client(sj_line *line, client *gone) {
     free(gone);
 }
 
+// The last one in the row that came no later; NULL: none did.
+static node *one_before(const client *row, int64_t since_ms) {
+    if (row->first && row->first->place.waiter.since_ms > since_ms)
+        return NULL;
+    node *at = row->last;
+    while (at && at->place.waiter.since_ms > since_ms)
+        at = at->before;
+    return at;
+}
+
+static void stand(client *row, node *added) {
+    added->before = one_before(row, added->place.waiter.since_ms);
+    node **from = added->before ? &added->before->after : &row->first;
+    added->after = *from;
+    *from = added;
+    *(added->after ? &added->after->before : &row->last) = added;
+}
+
 bool sj_line_join(sj_line *line, const sj_waiter *waiter, int64_t now_ms) {
     node **at = find_node(line, waiter->exchange_id);
     assert(!*at);
@@ -121,9 +139,8 @@ bool sj_line_join(sj_line *line, const sj_waiter *waiter, int64_t now_ms) {
         free(added);
         return false;
     }
-    *added = (node){.place = {*waiter, now_ms, false}, .client = row, .before = row->last};
-    *(row->last ? &row->last->after : &row->first) = added;
-    row->last = added;
+    *added = (node){.place = {*waiter, now_ms, false}, .client = row};
+    stand(row, added);
     *at = added;
     line->length++;
     return true;

@@ -1,5 +1,6 @@
-// Who waits, in the order of being served (BEHAVIOUR 13): first come first served within a client, turns between clients. Whoever has been served
-// stays known until removed. Bounded by its user. Pure; the caller locks.
+// Who waits, in the order of being served (BEHAVIOUR 13): first come first served within a client, turns between clients. Who comes again (after a
+// refusal, or when its target was gated just then) stands where its age puts it, not at the end. Whoever has been served stays known until removed.
+// Bounded by its user. Pure; the caller locks.
 #ifndef SJ_LINE_H
 #define SJ_LINE_H
 
@@ -11,6 +12,7 @@ typedef struct sj_waiter {
     uint32_t worker;
     uint64_t exchange_id;
     uint64_t client; // hash of the client's credential or address: turns are taken between clients
+    int64_t since_ms; // when the exchange came
     int64_t tokens; // what its attempt is likely to cost, where tokens are paced; 0 unknown
 } sj_waiter;
 

@@ -180,7 +180,7 @@ static bool make_journey(sj_exchange *e) {
     sj_plan plan = {
         .hops = e->hops,
         .hop_count = e->hop_count,
-        .waiter = {e->worker->index, e->id, client_hash(e), likely_tokens(e)},
+        .waiter = {.worker = e->worker->index, .exchange_id = e->id, .client = client_hash(e), .tokens = likely_tokens(e)},
         .repeat = repeat_of(e),
         .movable = e->facts.is_object && !e->facts.model_spans_overflow && e->facts.model_span_count > 0,
         .bound = e->facts.bound_to_upstream,

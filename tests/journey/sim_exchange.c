@@ -75,8 +75,9 @@ static void plan(sim_world *w, sim_exchange *e) {
     e->plan.movable = sj_rng_unit(&w->rng) >= rules->unmovable;
     e->plan.bound = sj_rng_unit(&w->rng) < rules->bound;
     e->plan.client_retrying = e->retry_count > 0;
-    e->plan.waiter =
-        (sj_waiter){(uint32_t)e->worker, e->id, sj_rng_next(&w->rng) % 20, sj_rng_between(&w->rng, 0, 2000)};
+    e->plan.waiter = (sj_waiter){.worker = (uint32_t)e->worker, .exchange_id = e->id};
+    e->plan.waiter.client = sj_rng_next(&w->rng) % 20;
+    e->plan.waiter.tokens = sj_rng_between(&w->rng, 0, 2000);
     e->plan.deadline_ms = sim_clock(w, e) + rules->deadline_ms;
     e->plan.stream_max_ms = rules->stream_max_ms;
     e->plan.verified = e->plan.stream && sj_rng_unit(&w->rng) < rules->verified;

@@ -89,6 +89,62 @@ static void turns_are_taken_between_clients(void **unused) {
     assert_null(admission);
 }
 
+// A retry stands before those who came later, of its own client only.
+static void who_comes_again_stands_where_its_age_puts_it(void **unused) {
+    (void)unused;
+    sj_line *line = sj_line_new(10);
+    // exchange, client, since
+    static const int64_t joins[][3] = {{1, 'a', 50}, {2, 'a', 70}, {3, 'b', 60}, {4, 'a', 60}, {5, 'a', 40},
+                                       {6, 'a', 70}, {7, 'b', 1},  {8, 'a', 80}, {9, 'a', 50}};
+    static const uint64_t order[] = {5, 7, 1, 3, 9, 4, 2, 6, 8};
+    for (size_t i = 0; i < sizeof joins / sizeof *joins; i++) {
+        sj_waiter waiter = {
+            .exchange_id = (uint64_t)joins[i][0], .client = (uint64_t)joins[i][1], .since_ms = joins[i][2]};
+        assert_true(sj_line_join(line, &waiter, 100));
+    }
+    for (size_t i = 0; i < sizeof order / sizeof *order; i++) {
+        assert_int_equal(sj_line_first(line)->waiter.exchange_id, order[i]);
+        sj_line_serve_first(line);
+        sj_line_remove(line, order[i]);
+    }
+    assert_null(sj_line_first(line));
+    sj_line_free(&line);
+}
+
+// Against a plain sorted list, with leavers.
+static void the_line_is_sorted_by_age(void **unused) {
+    (void)unused;
+    sj_rng rng;
+    sj_rng_seed(&rng, base_seed());
+    sj_line *line = sj_line_new(10);
+    struct {
+        uint64_t id;
+        int64_t since;
+    } list[64];
+    int count = 0;
+    for (uint64_t id = 1; id < 20000; id++) {
+        int64_t since = sj_rng_between(&rng, 0, 20);
+        if (count < 64 && sj_rng_between(&rng, 0, 1)) {
+            assert_true(sj_line_join(line, &(sj_waiter){.exchange_id = id, .since_ms = since}, 0));
+            int at = count++;
+            for (; at > 0 && list[at - 1].since > since; at--)
+                list[at] = list[at - 1];
+            list[at].id = id;
+            list[at].since = since;
+        } else if (count > 0) {
+            int gone = sj_rng_between(&rng, 0, 2) ? 0 : (int)sj_rng_between(&rng, 0, count - 1);
+            assert_int_equal(sj_line_first(line)->waiter.exchange_id, list[0].id);
+            sj_line_remove(line, list[gone].id);
+            for (count--; gone < count; gone++)
+                list[gone] = list[gone + 1];
+        }
+        assert_int_equal(sj_line_length(line), count);
+    }
+    while (count > 0)
+        sj_line_remove(line, list[--count].id);
+    sj_line_free(&line);
+}
+
 static void the_queue_is_bounded(void **unused) {
     (void)unused;
     sj_admission *admission = new_admission(2, 3);
@@ -559,7 +615,7 @@ static void turn_lane(struct worker *worker, struct lane *lane, bool open) {
     sj_wake wake = {.set = false};
     if (lane->phase == IDLE && open) {
         lane->id = atomic_fetch_add(&worker->office->next_id, 1) + 1;
-        sj_waiter waiter = {worker->index, lane->id, lane->id % 7, 0};
+        sj_waiter waiter = {worker->index, lane->id, lane->id % 7, 0, 0};
         int64_t at;
         sj_slot_answer answer = sj_admission_acquire(admission, &waiter, TIME, &at);
         if (answer == SJ_SLOT_GRANTED)
@@ -623,6 +679,8 @@ static void workers_share_the_slots(void **unused) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(turns_are_taken_between_clients),
+        cmocka_unit_test(who_comes_again_stands_where_its_age_puts_it),
+        cmocka_unit_test(the_line_is_sorted_by_age),
         cmocka_unit_test(the_queue_is_bounded),
         cmocka_unit_test(one_may_leave_at_any_time),
         cmocka_unit_test(a_new_limit_holds),

@@ -57,6 +57,29 @@ static void a_retry_waits_without_a_slot(void **unused) {
     bench_free(&b);
 }
 
+// It was there first.
+static void a_retry_stands_before_those_who_came_later(void **unused) {
+    (void)unused;
+    bench b = narrow(1, 1, 10), second = bench_beside(&b, 2), third = bench_beside(&b, 3);
+    go(&b);
+    second.now += 100;
+    third.now += 200;
+    go(&second);
+    go(&third);
+    gives(&b, answer(&b, 503), "grant 2; retry a 500 backoff 503; save 1");
+    gives(&second, granted(&second), "start 1 a");
+    wakes_after(&b, 500, "queued a");
+    second.now = b.now;
+    gives(&second, answer(&second, 200), "grant 1; deliver 1");
+    gives(&b, granted(&b), "start 2 a");
+    gives(&b, answer(&b, 200), "grant 3; deliver 2");
+    gives(&third, gone(&third), "");
+    left(&second);
+    left(&third);
+    over(&b);
+    bench_free(&b);
+}
+
 static void a_grant_that_comes_too_late_goes_on(void **unused) {
     (void)unused;
     bench b = narrow(1, 1, 10), second = bench_beside(&b, 2), third = bench_beside(&b, 3);
@@ -458,6 +481,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_after_the_other),
         cmocka_unit_test(a_retry_waits_without_a_slot),
+        cmocka_unit_test(a_retry_stands_before_those_who_came_later),
         cmocka_unit_test(a_grant_that_comes_too_late_goes_on),
         cmocka_unit_test(one_who_leaves_the_queue_wakes_nobody),
         cmocka_unit_test(the_queues_own_timeout),

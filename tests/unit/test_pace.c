@@ -143,7 +143,7 @@ static void wake_up(const sj_wake *wake) {
 static void arrive(int i, int64_t most_tokens) {
     d.list[i].id = ++d.last_id;
     d.list[i].tokens = sj_rng_between(&d.rng, 0, most_tokens);
-    sj_waiter waiter = {0, d.list[i].id, (uint64_t)sj_rng_between(&d.rng, 0, 4), d.list[i].tokens};
+    sj_waiter waiter = {0, d.list[i].id, (uint64_t)sj_rng_between(&d.rng, 0, 4), d.now, d.list[i].tokens};
     sj_slot_answer answer = sj_admission_acquire(d.admission, &waiter, d.now, &d.list[i].at);
     if (answer == SJ_SLOT_GRANTED)
         begin(i);
@@ -261,7 +261,7 @@ static void what_was_not_used_comes_back(void **unused) {
     int64_t at;
     sj_admission *admission = sj_admission_new(&(sj_admission_rules){
         .max_concurrent = 9, .max_waiting = 9, .timeout_ms = 60000, .pace = {.tokens_per_minute = 6000}});
-    sj_waiter big = {0, 1, 1, 1000}, next = {0, 2, 1, 300}, last = {0, 3, 1, 10};
+    sj_waiter big = {0, 1, 1, 0, 1000}, next = {0, 2, 1, 0, 300}, last = {0, 3, 1, 0, 10};
     assert_int_equal(sj_admission_acquire(admission, &big, 0, &at), SJ_SLOT_GRANTED);
     assert_int_equal(sj_admission_acquire(admission, &next, 0, &at), SJ_SLOT_QUEUED);
     assert_int_equal(at, 3000);
@@ -277,7 +277,7 @@ static void what_was_not_used_comes_back(void **unused) {
     assert_int_equal(sj_admission_look(admission, 3, 1000, &at, &wake), SJ_SLOT_GRANTED);
     sj_admission_take(admission, 3, 1000, &wake);
     sj_admission_release(admission, 1000, &wake);
-    sj_waiter full = {0, 4, 1, 990};
+    sj_waiter full = {0, 4, 1, 0, 990};
     assert_int_equal(sj_admission_acquire(admission, &full, 1000, &at), SJ_SLOT_GRANTED);
     sj_admission_release(admission, 1000, &wake);
     sj_admission_free(&admission);
@@ -291,7 +291,7 @@ static void somebody_keeps_the_time(void **unused) {
     sj_admission *admission = sj_admission_new(&(sj_admission_rules){
         .max_concurrent = 9, .max_waiting = 9, .timeout_ms = 60000, .pace = {.requests_per_minute = 6}});
     for (uint64_t i = 1; i <= 3; i++)
-        (void)sj_admission_acquire(admission, &(sj_waiter){0, i, i, 0}, 0, &at);
+        (void)sj_admission_acquire(admission, &(sj_waiter){0, i, i, 0, 0}, 0, &at);
     sj_admission_leave(admission, 2, 1000, &wake);
     assert_true(wake.set && wake.waiter.exchange_id == 3);
     assert_int_equal(sj_admission_look(admission, 3, 1000, &at, &wake), SJ_SLOT_QUEUED);
