@@ -1,4 +1,5 @@
 """Fixtures. Each test that needs a peculiar proxy starts its own (`serve`); tests about plain carrying share one per module (`plain`)."""
+
 import collections
 import pathlib
 import shutil
@@ -9,6 +10,7 @@ import pytest
 
 from kit import answers, conf
 from kit.proxy import Program, Proxy, free_port
+from kit.together import together
 from kit.upstream import Upstream
 
 
@@ -67,17 +69,8 @@ Plain = collections.namedtuple("Plain", "proxy up")
 
 @pytest.fixture(scope="module")
 def plain_pair(tmp_path_factory):
-    up = Upstream(answers.chat())
-    proxy = None
-    try:
-        proxy = Proxy(tmp_path_factory.mktemp("plain"), conf.one(up))
-        yield Plain(proxy, up)
-    finally:
-        try:
-            if proxy:
-                proxy.stop()
-        finally:
-            up.close()
+    with together(tmp_path_factory.mktemp("plain"), conf.one) as pair:
+        yield Plain(*pair)
 
 
 @pytest.fixture
@@ -111,7 +104,23 @@ def tls(tmp_path_factory):
     openssl("req", "-x509", *new_key, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=test CA", "-days", "2")
     openssl("req", *new_key, "-keyout", "server.key", "-out", "server.csr", "-subj", "/CN=localhost")
     (room / "names").write_text("subjectAltName=DNS:localhost\n")
-    openssl("x509", "-req", "-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "names", "-out", "server.pem", "-days", "2")
+    openssl(
+        "x509",
+        "-req",
+        "-in",
+        "server.csr",
+        "-CA",
+        "ca.pem",
+        "-CAkey",
+        "ca.key",
+        "-CAcreateserial",
+        "-extfile",
+        "names",
+        "-out",
+        "server.pem",
+        "-days",
+        "2",
+    )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(room / "server.pem", room / "server.key")
     return Tls(room / "ca.pem", context)

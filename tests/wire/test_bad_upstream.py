@@ -1,4 +1,5 @@
 """Upstreams that break HTTP itself. Whatever they send: the right answer or a clear error, in bounded memory, and the proxy serves on."""
+
 import asyncio
 import gzip
 import socket
@@ -8,6 +9,7 @@ import pytest
 from kit import answers, conf
 from kit.answers import DONE, chat, chat_events, drop, raw, sse
 from kit.client import Cut, request
+from kit.together import together
 
 BODY = b'{"model":"gpt-4.1","messages":[]}'
 STREAM = b'{"model":"gpt-4.1","stream":true,"messages":[]}'
@@ -20,16 +22,9 @@ CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len
 @pytest.fixture(scope="module")
 def single(tmp_path_factory):
     """One attempt only: what a bad answer becomes when nothing can be tried again."""
-    from kit.proxy import Proxy
-    from kit.upstream import Upstream
-
-    up = Upstream(chat())
-    proxy = Proxy(tmp_path_factory.mktemp("bad"), conf.one(up, retry={"max_attempts": 1}, routes=[{"model": "*", "chain": ["up"], "rescue": "off"}]))
-    yield proxy, up
-    try:
-        proxy.stop()
-    finally:
-        up.close()
+    over = {"retry": {"max_attempts": 1}, "routes": [{"model": "*", "chain": ["up"], "rescue": "off"}]}
+    with together(tmp_path_factory.mktemp("bad"), lambda up: conf.one(up, **over)) as pair:
+        yield pair
 
 
 GARBAGE = {
@@ -87,8 +82,13 @@ def test_garbage_is_retried_unseen(plain, data):
 
 
 def test_tolerable_oddities_are_taken(plain):
-    for odd in (b"HTTP/1.1 200\r\nContent-Length: 2\r\n\r\nok", b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok",
-                b"HTTP/1.1 200 OK\r\nX:\r\nContent-Length:2\r\n\r\nok", b"HTTP/1.1 200 OK\r\ncontent-LENGTH:   2  \r\n\r\nok"):
+    for odd in (
+        b"HTTP/1.1 200\r\nContent-Length: 2\r\n\r\nok",
+        b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok",
+        b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok",
+        b"HTTP/1.1 200 OK\r\nX:\r\nContent-Length:2\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\ncontent-LENGTH:   2  \r\n\r\nok",
+    ):
         plain.up.use(raw(odd, "close"))
         got = plain.proxy.ask("GET", "/v1/things")
         assert (got.status, got.body) == (200, b"ok"), odd
@@ -243,7 +243,13 @@ def test_an_upstream_that_never_accepts(upstream, serve):
         closed.bind(("127.0.0.1", 0))
         closed.listen(0)
         crowd = [socket.create_connection(closed.getsockname()) for _ in range(1)]
-        proxy = serve(conf.one(upstream(chat()), upstreams={"up": {"base_url": f"http://127.0.0.1:{closed.getsockname()[1]}", "connect_timeout": "300ms", "answer_timeout": "2s"}}, retry={"max_attempts": 1}))
+        proxy = serve(
+            conf.one(
+                upstream(chat()),
+                upstreams={"up": {"base_url": f"http://127.0.0.1:{closed.getsockname()[1]}", "connect_timeout": "300ms", "answer_timeout": "2s"}},
+                retry={"max_attempts": 1},
+            )
+        )
         got = proxy.post(BODY)
         assert got.status in (502, 504)
         for wire in crowd:

@@ -1,4 +1,5 @@
 """The circuit breaker and the retry budget, seen from outside (BEHAVIOUR 7, 8)."""
+
 import re
 
 import pytest
@@ -72,7 +73,12 @@ def test_what_is_not_the_upstreams_failure_never_opens_it(touchy, behaviour):
     assert len(up.log) == 12
 
 
-FAILURES = {"500": fail(500), "reset": answers.drop("reset"), "empty": answers.answer(200, b""), "error in 200": answers.answer(200, answers.error_json("server_error"))}
+FAILURES = {
+    "500": fail(500),
+    "reset": answers.drop("reset"),
+    "empty": answers.answer(200, b""),
+    "error in 200": answers.answer(200, answers.error_json("server_error")),
+}
 
 
 @pytest.mark.parametrize("behaviour", FAILURES.values(), ids=FAILURES.keys())
@@ -150,7 +156,11 @@ def test_a_client_that_leaves_teaches_it_nothing(touchy):
 
 def test_the_global_breaker_opens_when_our_own_side_fails(upstream, serve):
     dead = [{"base_url": f"http://no-such-host-{n}.invalid"} for n in "ab"]
-    settings = conf.one(upstream(chat()), retry=SINGLE, global_breaker={"enabled": True, **{k: v for k, v in TOUCHY.items() if k != "max_open_wait"}, "recovery_timeout": "60s"})
+    settings = conf.one(
+        upstream(chat()),
+        retry=SINGLE,
+        global_breaker={"enabled": True, **{k: v for k, v in TOUCHY.items() if k != "max_open_wait"}, "recovery_timeout": "60s"},
+    )
     settings["upstreams"] = {"a": dead[0], "b": dead[1]}
     settings["routes"] = [{"model": "x", "chain": ["a"]}, {"model": "*", "chain": ["b"]}]
     proxy = serve(settings)

@@ -1,4 +1,5 @@
 """Recorded traffic of real APIs through the proxy. The recordings are not part of the project; where they are absent this says so."""
+
 import os
 import pathlib
 import subprocess
@@ -26,9 +27,24 @@ def corpus():
 @pytest.mark.parametrize("workers", [1, 2])
 def test_recorded_traffic_passes_identically_both_ways(corpus, serve, workers):
     port = free_port()
-    settings = {**conf.ROOT, "workers": workers, "upstreams": {"up": {"base_url": f"http://127.0.0.1:{port}"}}, "routes": [{"model": "*", "chain": ["up"]}], **conf.CALM}
+    settings = {
+        **conf.ROOT,
+        "workers": workers,
+        "upstreams": {"up": {"base_url": f"http://127.0.0.1:{port}"}},
+        "routes": [{"model": "*", "chain": ["up"]}],
+        **conf.CALM,
+    }
     proxy = serve(settings)
-    command = [sys.executable, corpus / "replay.py", "--root", corpus / "openai-wire-corpus.jsonl.xz", "--upstream-port", str(port), "--target", f"127.0.0.1:{proxy.port}"]
+    command = [
+        sys.executable,
+        corpus / "replay.py",
+        "--root",
+        corpus / "openai-wire-corpus.jsonl.xz",
+        "--upstream-port",
+        str(port),
+        "--target",
+        f"127.0.0.1:{proxy.port}",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=380)
     assert "requests identical at upstream: 1030  responses identical at client: 1030  errors: 0" in done.stdout, done.stdout + done.stderr
 

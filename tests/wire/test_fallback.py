@@ -1,8 +1,10 @@
 """Another target: the one edit a body may get, whose credential goes where, and nothing else changed (BEHAVIOUR 2, invariants 5 and 8)."""
+
 import pytest
 
 from kit import answers, conf
 from kit.answers import chat, fail
+from kit.together import together
 
 CHAT = "/v1/chat/completions"
 QUOTA = fail(429, "insufficient_quota", "insufficient_quota")
@@ -14,7 +16,10 @@ SPLICES = [
     (b'{"model":"old","a":1,"model":"gpt-4.1"}', b'{"model":"deepseek-v3.2","a":1,"model":"deepseek-v3.2"}'),
     (b'{"mod\\u0065l":"gpt-4.1"}', b'{"mod\\u0065l":"deepseek-v3.2"}'),
     (b'{"model":"gpt\\u002d4.1"}', b'{"model":"deepseek-v3.2"}'),
-    (b'{"a":{"model":"gpt-4.1"},"model":"gpt-4.1","b":["model","gpt-4.1"]}', b'{"a":{"model":"gpt-4.1"},"model":"deepseek-v3.2","b":["model","gpt-4.1"]}'),
+    (
+        b'{"a":{"model":"gpt-4.1"},"model":"gpt-4.1","b":["model","gpt-4.1"]}',
+        b'{"a":{"model":"gpt-4.1"},"model":"deepseek-v3.2","b":["model","gpt-4.1"]}',
+    ),
     (b'{"Model":"x","model":"gpt-4.1"}', b'{"Model":"x","model":"deepseek-v3.2"}'),
     ('{"model":"gpt-4.1","t":"\u2713 \\ud83d\\ude00"}'.encode(), '{"model":"deepseek-v3.2","t":"\u2713 \\ud83d\\ude00"}'.encode()),
 ]
@@ -22,17 +27,8 @@ SPLICES = [
 
 @pytest.fixture(scope="module")
 def quota_pair(tmp_path_factory):
-    from kit.proxy import Proxy
-    from kit.upstream import Upstream
-
-    a, b = Upstream(QUOTA), Upstream(chat())
-    proxy = Proxy(tmp_path_factory.mktemp("splice"), conf.chain(a, b))
-    yield proxy, a, b
-    try:
-        proxy.stop()
-    finally:
-        a.close()
-        b.close()
+    with together(tmp_path_factory.mktemp("splice"), conf.chain, count=2) as trio:
+        yield trio
 
 
 @pytest.mark.parametrize("sent,want", SPLICES, ids=range(len(SPLICES)))
@@ -63,7 +59,9 @@ def test_a_target_without_a_model_gets_the_bytes_unchanged(upstream, serve):
     assert a.bodies() == b.bodies() == [body]
 
 
-@pytest.mark.parametrize("body", [b"not json", b"[]", b'{"model":"gpt-4.1"', b'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\nx\r\n--b--'])
+@pytest.mark.parametrize(
+    "body", [b"not json", b"[]", b'{"model":"gpt-4.1"', b'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\nx\r\n--b--']
+)
 def test_a_body_that_is_no_object_is_not_moved(upstream, serve, body):
     a, b = upstream(fail(503, "from_a")), upstream(chat())
     proxy = serve(conf.chain(a, b, routes=[{"model": "*", "chain": ["a", "b/deepseek-v3.2"]}]))
@@ -72,7 +70,9 @@ def test_a_body_that_is_no_object_is_not_moved(upstream, serve, body):
     assert set(a.bodies()) == {body}
 
 
-@pytest.mark.parametrize("member", [b'"previous_response_id":"resp_1"', b'"conversation":"conv_1"', b'"input":[{"content":[{"type":"input_file","file_id":"file-1"}]}]'])
+@pytest.mark.parametrize(
+    "member", [b'"previous_response_id":"resp_1"', b'"conversation":"conv_1"', b'"input":[{"content":[{"type":"input_file","file_id":"file-1"}]}]']
+)
 def test_a_body_bound_to_one_upstream_stays_there(upstream, serve, member):
     a, b = upstream(fail(503, "from_a")), upstream(chat())
     got = serve(conf.chain(a, b)).post(b'{"model":"gpt-4.1",' + member + b"}", "/v1/responses")

@@ -1,4 +1,5 @@
 """What must not get through: requests whose framing two readers could read differently, and clients that never finish (RFC 9112)."""
+
 import re
 import time
 
@@ -56,7 +57,8 @@ REFUSED = {
     "control in the target": b"GET /v1/a\x01b HTTP/1.1\r\nHost: x\r\n\r\n",
     "NUL in the target": b"GET /v1/a\x00b HTTP/1.1\r\nHost: x\r\n\r\n",
     "method not a token": b"G(ET /v1/a HTTP/1.1\r\nHost: x\r\n\r\n",
-    "websocket": GET + b"Host: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
+    "websocket": GET
+    + b"Host: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
     "HTTP/2 preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "no version": b"GET /v1/models\r\n\r\n",
     "HTTP/3.0": b"GET /v1/models HTTP/3.0\r\nHost: x\r\n\r\n",
@@ -75,7 +77,17 @@ def test_dubious_framing_is_refused_and_the_connection_closed(plain, data):
 
 
 # What our own check refuses (the server library answers the rest by itself, in its own words).
-OURS = ["length and chunked", "two lengths", "two equal lengths", "unknown coding", "coding then chunked", "two Hosts", "CONNECT", "websocket", "name with paren"]
+OURS = [
+    "length and chunked",
+    "two lengths",
+    "two equal lengths",
+    "unknown coding",
+    "coding then chunked",
+    "two Hosts",
+    "CONNECT",
+    "websocket",
+    "name with paren",
+]
 
 
 @pytest.mark.parametrize("name", OURS)

@@ -1,5 +1,6 @@
 """Workers, clients that come and go, upstreams of every temper, reloads and page reads at once, for a while. Under TSan this is where races
 show; under ASan it is where a permit or buffer given back twice does. Marked `load`: tests/run gives it builds of its own."""
+
 import asyncio
 import os
 import random
@@ -16,9 +17,22 @@ pytestmark = pytest.mark.load
 SECONDS = float(os.environ.get("SJ_LOAD_SECONDS", "8"))
 CLIENTS = 24
 MOODS = [
-    chat(), chat(), chat(), sse(*chat_events("a", "b")), sse(*chat_events("a", "b"), pause=0.02), fail(503), fail(429, headers=[("retry-after-ms", "30")]),
-    drop("reset"), drop("close"), raw(b"junk\r\n\r\n", "close"), sse(event(answers.error_json("server_error"))), sse(ROLE, delta("x"), then="close"),
-    sse(ROLE, then="close"), answers.answer(200, b""), fail(400), fail(429, "insufficient_quota"),
+    chat(),
+    chat(),
+    chat(),
+    sse(*chat_events("a", "b")),
+    sse(*chat_events("a", "b"), pause=0.02),
+    fail(503),
+    fail(429, headers=[("retry-after-ms", "30")]),
+    drop("reset"),
+    drop("close"),
+    raw(b"junk\r\n\r\n", "close"),
+    sse(event(answers.error_json("server_error"))),
+    sse(ROLE, delta("x"), then="close"),
+    sse(ROLE, then="close"),
+    answers.answer(200, b""),
+    fail(400),
+    fail(429, "insufficient_quota"),
 ]
 
 
@@ -78,7 +92,9 @@ class Crowd:
 
 
 def quiet(proxy):
-    return all(proxy.metric(f"stormjib_{name}") == 0 for name in ("exchanges_in_flight", "attempts_running", "upstream_in_flight", "upstream_waiting"))
+    return all(
+        proxy.metric(f"stormjib_{name}") == 0 for name in ("exchanges_in_flight", "attempts_running", "upstream_in_flight", "upstream_waiting")
+    )
 
 
 @pytest.mark.timeout(300)
@@ -87,8 +103,14 @@ def test_a_crowd_leaves_nothing_behind(upstream, serve, seed):
     moods = random.Random(seed)
     behave = answers.either(lambda call: moods.choice(MOODS))
     a, b = upstream(behave), upstream(behave)
-    over = {"workers": 2, "retry": {"base": "5ms"}, "breaker": {"enabled": True, "failure_threshold": 5, "failure_span": "0s", "recovery_timeout": "100ms", "max_open_wait": "1s"},
-            "budget": {"enabled": True}, "queue": {"max_waiting": 50, "timeout": "2s"}, "global_breaker": {"enabled": True}}
+    over = {
+        "workers": 2,
+        "retry": {"base": "5ms"},
+        "breaker": {"enabled": True, "failure_threshold": 5, "failure_span": "0s", "recovery_timeout": "100ms", "max_open_wait": "1s"},
+        "budget": {"enabled": True},
+        "queue": {"max_waiting": 50, "timeout": "2s"},
+        "global_breaker": {"enabled": True},
+    }
     settings = conf.merged(conf.chain(a, b), over)
     for name in "ab":
         settings["upstreams"][name] |= {"max_concurrent": 8}

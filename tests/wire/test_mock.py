@@ -1,5 +1,6 @@
 """The embedded misbehaving upstream (`stormjib mock`) behind the proxy: what its own log saw against what the labels claim, and whole
 populations of requests under chance and outage."""
+
 import concurrent.futures
 import http.client
 import json
@@ -10,8 +11,23 @@ from kit import conf, trail
 from kit.client import eventually, request
 
 CHAT = "/v1/chat/completions"
-KINDS = ["429; retry-after=0.2", "500", "503", "529", "close", "reset", "garbage", "endless-headers", "head-close", "head-reset", "short-length",
-         "error-body", "empty", "truncated", "overloaded"]
+KINDS = [
+    "429; retry-after=0.2",
+    "500",
+    "503",
+    "529",
+    "close",
+    "reset",
+    "garbage",
+    "endless-headers",
+    "head-close",
+    "head-reset",
+    "short-length",
+    "error-body",
+    "empty",
+    "truncated",
+    "overloaded",
+]
 STREAM_KINDS = ["503", "close", "reset", "head-close", "head-reset", "first-error", "cut-0", "cut-close-0", "cut-reset-0", "empty"]
 FINE = ["ok", "slow-200ms", "slow-first-200ms", "no-done", "non-json", "odd-sse", "drip", "informational", "gzip"]
 

@@ -1,4 +1,5 @@
 """Bounded memory and fair shares: slow readers, many streams at once, big answers (BEHAVIOUR 12, invariant 7)."""
+
 import asyncio
 import os
 import threading

@@ -1,4 +1,5 @@
 """The real openai package for Node before the proxy. Each call is a process of its own that prints its outcome."""
+
 import json
 import os
 import pathlib
@@ -51,7 +52,14 @@ def test_a_call(plain, name, want):
     assert call(name, plain.proxy.url) == {"value": want}
 
 
-ERRORS = {400: ("BadRequestError", 1), 401: ("AuthenticationError", 1), 404: ("NotFoundError", 1), 422: ("UnprocessableEntityError", 1), 429: ("RateLimitError", 5), 500: ("InternalServerError", 5)}
+ERRORS = {
+    400: ("BadRequestError", 1),
+    401: ("AuthenticationError", 1),
+    404: ("NotFoundError", 1),
+    422: ("UnprocessableEntityError", 1),
+    429: ("RateLimitError", 5),
+    500: ("InternalServerError", 5),
+}
 
 
 @pytest.mark.parametrize("status", ERRORS)

@@ -1,4 +1,5 @@
 """The real openai package for Python before the proxy: it must notice nothing but that things go better."""
+
 import asyncio
 import json
 import threading
@@ -96,6 +97,7 @@ def test_async_calls_side_by_side(plain):
 
     async def many():
         async with openai.AsyncOpenAI(base_url=plain.proxy.url + "/v1", api_key="k") as client:
+
             async def one(n):
                 if n % 2:
                     return (await client.chat.completions.create(model=f"m{n}", messages=USER)).choices[0].message.content
@@ -109,8 +111,15 @@ def test_async_calls_side_by_side(plain):
 
 
 ERRORS = {
-    400: openai.BadRequestError, 401: openai.AuthenticationError, 403: openai.PermissionDeniedError, 404: openai.NotFoundError,
-    409: openai.ConflictError, 422: openai.UnprocessableEntityError, 429: openai.RateLimitError, 500: openai.InternalServerError, 503: openai.InternalServerError,
+    400: openai.BadRequestError,
+    401: openai.AuthenticationError,
+    403: openai.PermissionDeniedError,
+    404: openai.NotFoundError,
+    409: openai.ConflictError,
+    422: openai.UnprocessableEntityError,
+    429: openai.RateLimitError,
+    500: openai.InternalServerError,
+    503: openai.InternalServerError,
 }
 # 429 and 5xx are retried by us; 409 is not, but the SDK repeats it by itself unless told not to (other answers keep what upstream sent).
 COUNTS = {429: 5, 500: 5, 503: 5, 409: 3}
@@ -209,7 +218,10 @@ def test_an_sdk_timeout_cancels_upstream(plain):
 def test_threads_share_a_client(sdk):
     client, up = sdk
     results = []
-    threads = [threading.Thread(target=lambda n=n: results.append(client.chat.completions.create(model=f"m{n}", messages=USER).choices[0].message.content)) for n in range(16)]
+    threads = [
+        threading.Thread(target=lambda n=n: results.append(client.chat.completions.create(model=f"m{n}", messages=USER).choices[0].message.content))
+        for n in range(16)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -1,4 +1,5 @@
 """Streams: event by event, retried unseen before the first content, never silently short after it (BEHAVIOUR 12, invariants 2 and 9)."""
+
 import gzip
 import json
 import socket
@@ -9,6 +10,7 @@ import pytest
 from kit import answers, conf, trail
 from kit.answers import DONE, FINISH, ROLE, answer, chat_events, delta, event, fail, sse
 from kit.client import Cut, request
+from kit.together import together
 
 STREAM = b'{"model":"gpt-4.1","stream":true,"messages":[]}'
 CHAT = "/v1/chat/completions"
@@ -214,16 +216,9 @@ AFTER = {
 
 @pytest.fixture(scope="module")
 def no_rescue(tmp_path_factory):
-    from kit.proxy import Proxy
-    from kit.upstream import Upstream
-
-    up = Upstream(answers.chat())
-    proxy = Proxy(tmp_path_factory.mktemp("streams"), conf.one(up, routes=[{"model": "*", "chain": ["up"], "rescue": "off"}]))
-    yield proxy, up
-    try:
-        proxy.stop()
-    finally:
-        up.close()
+    """A stream that breaks after its first content stays broken."""
+    with together(tmp_path_factory.mktemp("streams"), lambda up: conf.one(up, routes=[{"model": "*", "chain": ["up"], "rescue": "off"}])) as pair:
+        yield pair
 
 
 @pytest.mark.parametrize("behaviour", AFTER.values(), ids=AFTER.keys())
@@ -327,7 +322,17 @@ def test_a_protocols_stream_without_its_end_is_broken(no_rescue, path, events):
 
 
 FIRST_ERRORS = {
-    "response.failed": ("/v1/responses", [RESPONSES[0], event({"type": "response.failed", "response": {"id": "r", "status": "failed", "error": {"code": "server_error", "message": "x"}}}, "response.failed")], RESPONSES),
+    "response.failed": (
+        "/v1/responses",
+        [
+            RESPONSES[0],
+            event(
+                {"type": "response.failed", "response": {"id": "r", "status": "failed", "error": {"code": "server_error", "message": "x"}}},
+                "response.failed",
+            ),
+        ],
+        RESPONSES,
+    ),
     "overloaded": ("/v1/messages", [MESSAGES[0], event({"type": "error", "error": {"type": "overloaded_error", "message": "x"}}, "error")], MESSAGES),
 }
 

@@ -1,4 +1,5 @@
 """What each outcome of an attempt leads to: the rows of BEHAVIOUR 3, each judged by what the upstream saw and what the client got."""
+
 import gzip
 
 import pytest
@@ -188,8 +189,21 @@ def test_retry_count_zero_is_a_first_try(pair):
 # ---- what may be repeated -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", ["chat/completions", "completions", "embeddings", "moderations", "images/generations", "images/edits",
-                                  "audio/speech", "audio/transcriptions", "messages", "responses"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "chat/completions",
+        "completions",
+        "embeddings",
+        "moderations",
+        "images/generations",
+        "images/edits",
+        "audio/speech",
+        "audio/transcriptions",
+        "messages",
+        "responses",
+    ],
+)
 def test_generation_paths_are_retried_after_a_reset(plain, path):
     plain.up.use(drop("reset"), answer(200, {"ok": 1, "choices": [{}], "output": [{}], "data": [{}], "content": [{}]}))
     got = plain.proxy.post(BODY, "/v1/" + path)
@@ -203,7 +217,10 @@ def test_safe_methods_are_retried(plain, method, trouble):
     assert (plain.proxy.ask(method, "/v1/models").status, len(plain.up.log)) == (200, 2)
 
 
-@pytest.mark.parametrize("method,path", [("POST", "/v1/files"), ("DELETE", "/v1/files/1"), ("POST", "/v1/fine_tuning/jobs"), ("PUT", "/v1/x"), ("POST", "/v1/responses/r1/cancel")])
+@pytest.mark.parametrize(
+    "method,path",
+    [("POST", "/v1/files"), ("DELETE", "/v1/files/1"), ("POST", "/v1/fine_tuning/jobs"), ("PUT", "/v1/x"), ("POST", "/v1/responses/r1/cancel")],
+)
 @pytest.mark.parametrize("trouble,status", [(fail(503), 503), (drop("reset"), 502)], ids=["503", "reset"])
 def test_other_methods_are_never_repeated_once_sent(plain, method, path, trouble, status):
     plain.proxy.ask("GET", "/v1/models")
@@ -239,7 +256,9 @@ NEXT_AT_ONCE = {
     "quota 402": fail(402, "billing"),
     "no model": fail(404, "model_not_found", "invalid_request_error", "The model `gpt-4.1` does not exist"),
     "too long": fail(400, "context_length_exceeded", "invalid_request_error"),
-    "too long, other words": fail(400, None, "invalid_request_error", "This model's maximum context length is 8192 tokens, however you requested 9000 tokens"),
+    "too long, other words": fail(
+        400, None, "invalid_request_error", "This model's maximum context length is 8192 tokens, however you requested 9000 tokens"
+    ),
 }
 
 
@@ -252,7 +271,14 @@ def test_the_next_target_is_asked_at_once(pair, behaviour):
     assert got.label("fallback")
 
 
-STAYS = {"caller": fail(400), "credential": fail(401), "forbidden": fail(403), "policy": fail(400, "content_policy_violation"), "404 of a path": fail(404, "unknown_url"), "422": fail(422)}
+STAYS = {
+    "caller": fail(400),
+    "credential": fail(401),
+    "forbidden": fail(403),
+    "policy": fail(400, "content_policy_violation"),
+    "404 of a path": fail(404, "unknown_url"),
+    "422": fail(422),
+}
 
 
 @pytest.mark.parametrize("behaviour", STAYS.values(), ids=STAYS.keys())

@@ -1,4 +1,5 @@
 """Ready-made behaviours for a scripted upstream, and the OpenAI-format bytes they are made of."""
+
 import asyncio
 import json
 

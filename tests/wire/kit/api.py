@@ -1,4 +1,5 @@
 """A small well-behaved OpenAI-format API as behaviours for the scripted upstream: what the real SDKs need to be happy."""
+
 import random
 
 from . import answers
@@ -9,16 +10,37 @@ CONTENT = random.Random(8).randbytes(200_000)
 
 TOOL_CALL = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "weather", "arguments": ""}}
 RESPONSE = {
-    "id": "resp_1", "object": "response", "created_at": 1700000000, "status": "completed", "model": "gpt-4.1", "error": None, "incomplete_details": None,
-    "instructions": None, "metadata": {}, "parallel_tool_calls": True, "temperature": 1, "tool_choice": "auto", "tools": [], "top_p": 1,
-    "output": [{"id": "msg_1", "type": "message", "role": "assistant", "status": "completed",
-                "content": [{"type": "output_text", "text": "Hi there", "annotations": []}]}],
+    "id": "resp_1",
+    "object": "response",
+    "created_at": 1700000000,
+    "status": "completed",
+    "model": "gpt-4.1",
+    "error": None,
+    "incomplete_details": None,
+    "instructions": None,
+    "metadata": {},
+    "parallel_tool_calls": True,
+    "temperature": 1,
+    "tool_choice": "auto",
+    "tools": [],
+    "top_p": 1,
+    "output": [
+        {
+            "id": "msg_1",
+            "type": "message",
+            "role": "assistant",
+            "status": "completed",
+            "content": [{"type": "output_text", "text": "Hi there", "annotations": []}],
+        }
+    ],
 }
 
 
 def _tool_stream():
     parts = [{"index": 0, "function": {"arguments": piece}} for piece in ('{"ci', 'ty":"', 'Oslo"}')]
-    return sse(delta(None, role="assistant", tool_calls=[TOOL_CALL]), *(delta(tool_calls=[p]) for p in parts), delta(finish="tool_calls"), answers.DONE)
+    return sse(
+        delta(None, role="assistant", tool_calls=[TOOL_CALL]), *(delta(tool_calls=[p]) for p in parts), delta(finish="tool_calls"), answers.DONE
+    )
 
 
 def _tool_answer():
@@ -33,8 +55,12 @@ def _responses_stream():
 
     where = {"item_id": "msg_1", "output_index": 0, "content_index": 0, "logprobs": []}
     pending = {**RESPONSE, "status": "in_progress", "output": []}
-    return sse(typed("response.created", 0, response=pending), typed("response.output_text.delta", 1, delta="Hi ", **where),
-               typed("response.output_text.delta", 2, delta="there", **where), typed("response.completed", 3, response=RESPONSE))
+    return sse(
+        typed("response.created", 0, response=pending),
+        typed("response.output_text.delta", 1, delta="Hi ", **where),
+        typed("response.output_text.delta", 2, delta="there", **where),
+        typed("response.completed", 3, response=RESPONSE),
+    )
 
 
 def _chat(call):
@@ -49,8 +75,21 @@ def _responses(call):
     return _responses_stream() if b'"stream":true' in call.request.body.replace(b" ", b"") else answer(200, RESPONSE)
 
 
-FILE = {"id": "file-1", "object": "file", "bytes": len(CONTENT), "created_at": 1700000000, "filename": "a.jsonl", "purpose": "batch", "status": "processed"}
-EMBEDDING = {"object": "list", "data": [{"object": "embedding", "index": 0, "embedding": [0.25, -0.5]}], "model": "e", "usage": {"prompt_tokens": 1, "total_tokens": 1}}
+FILE = {
+    "id": "file-1",
+    "object": "file",
+    "bytes": len(CONTENT),
+    "created_at": 1700000000,
+    "filename": "a.jsonl",
+    "purpose": "batch",
+    "status": "processed",
+}
+EMBEDDING = {
+    "object": "list",
+    "data": [{"object": "embedding", "index": 0, "embedding": [0.25, -0.5]}],
+    "model": "e",
+    "usage": {"prompt_tokens": 1, "total_tokens": 1},
+}
 MODELS = {"object": "list", "data": [{"id": "gpt-4.1", "object": "model", "created": 1, "owned_by": "openai"}]}
 
 ROUTES = {

@@ -1,4 +1,5 @@
 """A raw HTTP/1.1 client: sends the bytes a test gives it and reads the answer strictly, noticing whether it ended as its framing says."""
+
 import json
 import socket
 import struct

@@ -1,4 +1,5 @@
 """The program under test: stormjib with a generated configuration on free ports, started, watched and stopped by its process id."""
+
 import http.client
 import itertools
 import os
@@ -122,6 +123,14 @@ def get(port, path, headers=None, timeout=TIMEOUT):
         connection.close()
 
 
+def is_ready(port):
+    """Whether a proxy on that port takes traffic."""
+    try:
+        return get(port, "/readyz")[0] == 200
+    except OSError:
+        return False
+
+
 class Proxy(Program):
     """`stormjib -c FILE` with the settings given, ready to serve."""
 
@@ -140,11 +149,7 @@ class Proxy(Program):
         self.file.write_text(settings if isinstance(settings, str) else conf.settings(settings))
 
     def is_ready(self):
-        self.alive()
-        try:
-            return get(self.port, "/readyz")[0] == 200
-        except OSError:
-            return False
+        return self.alive() and is_ready(self.port)
 
     def wait_ready(self):
         client.eventually(self.is_ready)

@@ -1,4 +1,5 @@
 """x-stormjib-trail as data: [("a/gpt-4.1", "503"), ("wait", 520), ("b/x", "200")]."""
+
 import re
 
 

@@ -1,5 +1,6 @@
 """A scripted upstream: a raw-socket HTTP/1.1 server in a thread that does, byte for byte, what a test's script says for each request,
 and remembers exactly what arrived. Nothing in it is forgiving: what a test reads in the log is what stood on the wire."""
+
 import asyncio
 import itertools
 import socket
