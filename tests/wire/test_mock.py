@@ -149,7 +149,7 @@ def test_a_total_outage_is_not_made_worse(mock, serve):
 def test_each_answer_goes_to_its_own_question(mock, serve):
     """The mock's answer follows from the question: none may be crossed, whatever was retried in between."""
     upstream = mock("--seed", 5, "--fail", "0.2", "--mix", "503,reset,close,empty")
-    got = crowd(serve(conf.one(upstream, workers=4)), 300)
+    got = crowd(serve(conf.one(upstream, workers=4, retry={"max_attempts": 12})), 300)
     for n, answer in enumerate(got):
         assert answer.status == 200
         assert f"number {n}"[:8] in answer.json["choices"][0]["message"]["content"]
