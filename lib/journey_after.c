@@ -186,7 +186,6 @@ static bool retry_here(sj_journey *j, const ended *e, const char **why, int64_t 
         return false;
     if (!sj_target_charge(journey_hop(j, j->hop)->target, journey_is_gentle(v->class), now,
                           &j->next_charge)) {
-        j->budget_refused = true;
         (void)journey_note(out, SJ_NOTE_BUDGET_REFUSED, j->hop, v->reason);
         *why = "budget";
         return false;

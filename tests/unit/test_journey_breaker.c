@@ -36,6 +36,21 @@ static void fails_at_once_when_told_so(void **unused) {
     bench_free(&b);
 }
 
+static void max_open_wait_is_what_it_says(void **unused) {
+    (void)unused;
+    bench b = bench_new(1);
+    int64_t until = open_up(&b, 0);
+    b.hops[0].max_open_wait_ms = until - b.now - 1;
+    gives(&b, go(&b), "refuse circuit_open");
+    over(&b);
+    b.hops[0].max_open_wait_ms = until - b.now;
+    gives(&b, go(&b), "");
+    wakes_after(&b, until - b.now, "breaker a half_open; start 1 a");
+    gives(&b, answer(&b, 200), "deliver 1");
+    over(&b);
+    bench_free(&b);
+}
+
 static void does_not_wait_beyond_the_deadline(void **unused) {
     (void)unused;
     bench b = bench_new(1);
@@ -83,10 +98,13 @@ static void looks_again_while_all_probes_are_out(void **unused) {
     gives(&b, go(&b), "breaker a half_open; start 1 a");
     int64_t began = second.now;
     gives(&second, go(&second), "");
+    int64_t longest = 0;
     for (int64_t look = 400; look <= 1600; look *= 2) {
         assert_in_range(due_in(&second), 50, look);
+        longest = due_in(&second) > longest ? due_in(&second) : longest;
         gives(&second, sleep_till_due(&second), "");
     }
+    assert_true(longest > 100);
     b.now = second.now;
     gives(&b, answer(&b, 200), "breaker a closed; deliver 1");
     assert_in_range(due_in(&second), 50, 3200);
@@ -127,6 +145,23 @@ static void an_open_target_is_gone_round(void **unused) {
     gives(&b, go(&b), "fallback b breaker_open; start 1 b");
     gives(&b, answer(&b, 200), "deliver 1");
     assert_string_equal(sj_journey_read(b.journey).fallback, "breaker_open");
+    over(&b);
+    bench_free(&b);
+}
+
+static void a_refusal_names_the_target_it_is_about(void **unused) {
+    (void)unused;
+    bench b = bench_new(2);
+    sj_changes changes;
+    sj_target_force(b.targets[1], SJ_BREAKER_FORCED_OPEN, b.now, &changes);
+    b.policies[0].max_attempts = 1;
+    go(&b);
+    gives(&b, dies(&b, SJ_END_NO_ANSWER), "refuse max_retries_exceeded");
+    assert_int_equal(sj_journey_read(b.journey).hop, 0); // the last one that was asked
+    over(&b);
+    sj_target_force(b.targets[0], SJ_BREAKER_FORCED_OPEN, b.now, &changes);
+    gives(&b, go(&b), "refuse circuit_open");
+    assert_int_equal(sj_journey_read(b.journey).hop, 0); // the one that was wanted
     over(&b);
     bench_free(&b);
 }
@@ -264,8 +299,23 @@ static void a_neutral_probe_gives_its_permit_back(void **unused) {
     gives(&b, go(&b), "start 1 a");
     gives(&b, gone(&b), "cancel 1");
     over(&b);
+    b.plan.stream = true;
     gives(&b, go(&b), "start 1 a");
-    gives(&b, answer(&b, 200), "breaker a closed; deliver 1");
+    head(&b, 200);
+    gives(&b, error_event(&b, "insufficient_quota"),
+          "commit 1"); // shown, for there is nowhere to go; no content
+    gives(&b, dies(&b, SJ_END_BROKEN), "finish");
+    assert_int_equal(target_at(&b, 0).state, SJ_BREAKER_HALF_OPEN);
+    over(&b);
+    b.plan.verified = true;
+    gives(&b, go(&b), "start 1 a");
+    head(&b, 200);
+    gives(&b, says(&b, SJ_SAYS_CONTENT), "breaker a closed"); // held back, and yet its verdict
+    gives(&b, gone(&b), "cancel 1");
+    over(&b);
+    b.plan.stream = b.plan.verified = false;
+    gives(&b, go(&b), "start 1 a");
+    gives(&b, answer(&b, 200), "deliver 1");
     over(&b);
     bench_free(&b);
 }
@@ -350,11 +400,13 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(waits_for_the_reopening),
         cmocka_unit_test(fails_at_once_when_told_so),
+        cmocka_unit_test(max_open_wait_is_what_it_says),
         cmocka_unit_test(does_not_wait_beyond_the_deadline),
         cmocka_unit_test(the_wait_is_bounded_over_the_whole_exchange),
         cmocka_unit_test(looks_again_while_all_probes_are_out),
         cmocka_unit_test(looks_no_longer_than_max_open_wait),
         cmocka_unit_test(an_open_target_is_gone_round),
+        cmocka_unit_test(a_refusal_names_the_target_it_is_about),
         cmocka_unit_test(a_failed_probe_goes_down_the_chain),
         cmocka_unit_test(a_retry_finds_its_target_shut),
         cmocka_unit_test(one_shut_in_passing_is_waited_for_in_the_end),

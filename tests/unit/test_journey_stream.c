@@ -93,6 +93,7 @@ static void an_error_first_is_a_failed_attempt(void **unused) {
     gives(&b, says(&b, CONTENT), "commit 3");
     check_counts(&b, 2, 2);
     gives(&b, stream_ends(&b, SJ_END_WHOLE, true, false), "finish");
+    assert_int_equal(sj_journey_read(b.journey).attempts_sent, 3);
     over(&b);
     bench_free(&b);
 }
@@ -110,6 +111,7 @@ static void the_callers_own_error_is_shown_as_it_is(void **unused) {
     over(&b);
     go(&b);
     head(&b, 200);
+    b.now += 2000;
     gives(&b, error_event(&b, "invalid_request_error"), "commit 1");
     wakes_after(&b, 5000, "cancel 1; finish"); // also when the upstream forgets to close
     over(&b);
@@ -182,6 +184,7 @@ static void an_error_wins_no_race(void **unused) {
     head(&b, 200);
     gives(&b, says(&b, CONTENT), "commit 1");
     gives(&b, stream_ends(&b, SJ_END_WHOLE, true, false), "finish");
+    assert_int_equal(sj_journey_read(b.journey).hop, 0);
     over(&b);
     go(&b);
     wakes_after(&b, 10000, "race b 10000; start 2 b");
@@ -213,6 +216,21 @@ static void broken_after_content(void **unused) {
     commit(&b);
     gives(&b, error_event(&b, "server_error"), "cancel 1; break quiet"); // the client has seen it
     check_counts(&b, 1, 1);
+    over(&b);
+    bench_free(&b);
+}
+
+static void what_a_broken_retry_had_paid_is_gone(void **unused) {
+    (void)unused;
+    bench b = streaming(1);
+    go(&b);
+    gives(&b, answer(&b, 503), "retry a 500 backoff 503; save 1");
+    wakes_after(&b, 500, "start 2 a");
+    head(&b, 200);
+    gives(&b, says(&b, CONTENT), "commit 2");
+    gives(&b, eof(&b), "break");
+    assert_int_equal(b.steps.list[0].refusal, SJ_REFUSAL_STREAM_BROKEN);
+    assert_int_equal(spent(&b, 0), 14);
     over(&b);
     bench_free(&b);
 }
@@ -380,6 +398,7 @@ int main(void) {
         cmocka_unit_test(ended_without_content),
         cmocka_unit_test(an_error_wins_no_race),
         cmocka_unit_test(broken_after_content),
+        cmocka_unit_test(what_a_broken_retry_had_paid_is_gone),
         cmocka_unit_test(complete_but_for_done),
         cmocka_unit_test(whole_whatever_the_connection_does),
         cmocka_unit_test(the_deadline_does_not_cut_a_committed_stream),

@@ -120,6 +120,9 @@ static void a_504_waits_one_step_more(void **unused) {
     gives(&b, answer(&b, 503), "retry a 500 backoff 503; save 1");
     wakes_after(&b, 500, "start 2 a");
     gives(&b, answer(&b, 504), "retry a 2000 backoff 504; save 2");
+    const sj_note *retry = &b.steps.notes[b.steps.note_count - 1];
+    assert_int_equal(retry->class, SJ_CLASS_FAILING);
+    assert_int_equal(retry->status, 504);
     wakes_after(&b, 2000, "start 3 a");
     gives(&b, answer(&b, 503), "retry a 2000 backoff 503; save 3");
     wakes_after(&b, 2000, "start 4 a");
@@ -167,7 +170,7 @@ static void the_sum_of_waits_stops_it(void **unused) {
     (void)unused;
     bench b = bench_calm(2);
     for (int i = 0; i < 2; i++) {
-        b.policies[i].max_wait_total_ms = 3500;
+        b.policies[i].max_wait_total_ms = 3000;
         b.policies[i].max_attempts_before_fallback = 3;
         b.policies[i].max_attempts = 10;
     }
@@ -181,7 +184,7 @@ static void the_sum_of_waits_stops_it(void **unused) {
     wakes_after(&b, 500, "start 5 b");
     answer(&b, 503);
     wakes_after(&b, 1000, "start 6 b");
-    gives(&b, answer(&b, 503), "deliver saved a"); // 3000 are used up: the next 2000 do not fit
+    gives(&b, answer(&b, 503), "deliver saved a"); // 3000 are used up
     over(&b);
     bench_free(&b);
 }
@@ -222,6 +225,31 @@ static void the_budget_stops_it(void **unused) {
     assert_int_equal(spent(&b, 0), 5); // decided, never sent
     over(&b);
     bench_free(&b);
+}
+
+// Of an empty budget a tenth of the last minute's requests may be retried, six at most.
+static void the_floor_follows_the_requests(void **unused) {
+    (void)unused;
+    static const int expected[][2] = {
+        {2, 1}, {30, 3}, {100, 6}}; // requests before; retries of the next eight
+    for (size_t i = 0; i < sizeof expected / sizeof *expected; i++) {
+        bench b = bench_calm(1);
+        drain_budget(&b, 0, 0);
+        int retries = 0;
+        for (int request = 0; request < expected[i][0] + 8; request++) {
+            go(&b);
+            if (request >= expected[i][0])
+                answer(&b, 503);
+            retries += !sj_journey_is_over(b.journey) && sj_journey_read(b.journey).retries;
+            b.now += 10;
+            if (!sj_journey_is_over(b.journey) && request >= expected[i][0])
+                sleep_till_due(&b); // sent: what is not sent would be given back
+            gone(&b);
+            over(&b);
+        }
+        assert_int_equal(retries, expected[i][1]);
+        bench_free(&b);
+    }
 }
 
 static void a_retry_that_is_never_sent_costs_nothing(void **unused) {
@@ -472,6 +500,15 @@ static void a_retrying_client_without_budget_is_refused(void **unused) {
     b = bench_calm(2);
     b.plan.client_retrying = true;
     drain_budget(&b, 0, 10);
+    sj_charge of_this_minute;
+    assert_true(sj_target_charge(b.targets[0], false, b.now, &of_this_minute));
+    gives(&b, go(&b), "no budget a; fallback b budget; start 1 b");
+    gives(&b, answer(&b, 200), "deliver 1");
+    over(&b);
+    bench_free(&b);
+    b = bench_calm(2);
+    b.plan.client_retrying = true;
+    drain_budget(&b, 0, 10);
     gives(&b, go(&b), "start 1 a"); // on the floor, and counted as paid
     gives(&b, answer(&b, 503), "fallback b 503; save 1; start 2 b");
     gives(&b, dies(&b, SJ_END_NEVER_SENT), "retry b 0 at_once connect; start 3 b fresh");
@@ -490,6 +527,7 @@ int main(void) {
         cmocka_unit_test(the_sum_of_waits_stops_it),
         cmocka_unit_test(the_deadline_stops_it_before_the_sleep),
         cmocka_unit_test(the_budget_stops_it),
+        cmocka_unit_test(the_floor_follows_the_requests),
         cmocka_unit_test(a_retry_that_is_never_sent_costs_nothing),
         cmocka_unit_test(a_hint_is_never_early_and_no_step),
         cmocka_unit_test(a_hint_beyond_max_hint_is_passed_on),
