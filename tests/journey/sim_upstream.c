@@ -78,7 +78,7 @@ int64_t sim_upstream_begin(sim_upstream *upstream, sim_attempt *attempt, bool st
     bool reaches = fate != SIM_REFUSED && fate != SIM_STALE;
     if (reaches && !within_limit(upstream, credential, now_ms))
         fate = mood->limit_hints ? SIM_429_HINT : SIM_429;
-    *attempt = (sim_attempt){.fate = fate, .stream = stream, .turn = fates[fate].turn};
+    *attempt = (sim_attempt){.fate = fate, .stream = stream, .turn = (int)fates[fate].turn};
     attempt->events = 1 + (int)sj_rng_between(rng, 0, 5);
     if ((fate == SIM_RESET_WITHIN || fate == SIM_SILENT_WITHIN) && attempt->events % 2)
         attempt->turn = AT_FINISH;

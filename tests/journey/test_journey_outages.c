@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-enum { SEEDS = 2, BAD_FROM_MS = 60000, BAD_UNTIL_MS = 120000, LAST_SLICE = 23 };
+enum { SEEDS = 1, BAD_FROM_MS = 60000, BAD_UNTIL_MS = 120000, LAST_SLICE = 23 };
 
 typedef struct outage {
     const char *name;

@@ -116,6 +116,8 @@ static void the_queues_own_timeout(void **unused) {
     go(&b);
     gives(&second, go(&second), "queued a");
     wakes_after(&second, 300000, "refuse queue_timeout");
+    assert_string_equal(trail(&second), "queue 300000ms");
+    assert_int_equal(sj_journey_read(second.journey).queue_ms, 300000);
     assert_in_range(second.steps.list[0].retry_after_s, 10, 17); // nothing ever moved here
     left(&second);
     gives(&third, go(&third), "queued a");

@@ -127,6 +127,7 @@ static void a_504_waits_one_step_more(void **unused) {
     gives(&b, answer(&b, 503), "retry a 2000 backoff 503; save 3");
     wakes_after(&b, 2000, "start 4 a");
     gives(&b, gone(&b), "cancel 4");
+    assert_int_equal(spent(&b, 0), 3 * 14); // it was sent, whatever became of it
     over(&b);
     bench_free(&b);
 }
