@@ -1,4 +1,4 @@
-// Shared by front.c (connections) and front_call.c (requests and answers). Nobody else includes this.
+// Shared by front.c (connections), front_request.c and front_answer.c. Nobody else includes this.
 #ifndef SJ_FRONT_INTERNAL_H
 #define SJ_FRONT_INTERNAL_H
 
@@ -118,11 +118,19 @@ void conn_watch(conn *c, int events);
 void conn_doom(conn *c); // shut the socket down; MHD closes it
 int64_t front_wait_limit(const sj_front *front, wait_kind kind);
 
-// front_call.c
+static inline size_t call_held_bytes(const sj_call *call) { return call->out.n - call->out_at; }
+
+// front_request.c
 enum MHD_Result call_handle(void *cls, struct MHD_Connection *mhd, const char *url, const char *method, const char *version,
                             const char *upload, size_t *upload_size, void **con_cls);
 void *call_on_uri(void *cls, const char *uri, struct MHD_Connection *mhd);
 void call_on_completed(void *cls, struct MHD_Connection *mhd, void **con_cls, enum MHD_RequestTerminationCode code);
+
+// front_answer.c
+void call_suspend(sj_call *call, call_phase phase); // only inside MHD's handler or content reader
+void call_resume(sj_call *call);
+enum MHD_Result call_queue_answer(sj_call *call);
+void call_forget_in_lists(sj_call *call);
 void call_client_gone(sj_call *call);
 void call_socket_writable(sj_call *call);
 void call_tell_writable(sj_front *front);
