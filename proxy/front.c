@@ -10,9 +10,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-// MHD keeps the heads of a request and its answer in this much memory per connection: beyond, 431, or a cut when it is the answer's that does not
-// fit any more. It also wipes all of it after each request, so that more costs time as well: 32 KiB made every request 5 % dearer.
-enum { CONNECTION_MEMORY = 16 * 1024 };
 enum { ACCEPTS_PER_TURN = 32, RUNS_PER_TURN = 16, TURNS_BEFORE_SLEEP = 8, OVER_LIMIT_EXTRA = 128, SWEEP_GRAIN_MS = 250, ACCEPT_PAUSE_MS = 50 };
 // A body must bring this much in each body_timeout, or end.
 enum { BODY_PROGRESS_BYTES = 64 * 1024 };

@@ -6,6 +6,7 @@
 //   (DIRECT) and each piece is written to the socket as one chunk by ourselves. MHD has nothing of its own in flight then, so the bytes cannot
 //   mix; it is resumed once, to send the last chunk or to cut. A resume makes MHD walk its suspended connections: this way a streamed event
 //   costs one sendmsg, not a walk.
+//   with a head that is too large for MHD's memory: written to the socket by ourselves from the first byte on; then the connection is closed.
 #include "front_internal.h"
 
 #include "text.h"
@@ -14,7 +15,7 @@
 #include <errno.h>
 #include <sys/socket.h>
 
-enum { OUT_SPENT = 64 * 1024, READER_BLOCK = 16 * 1024 };
+enum { OUT_SPENT = 64 * 1024, READER_BLOCK = 16 * 1024, MHD_HEAD_SLACK = 1024, MHD_FIELD_BYTES = 64 };
 
 // ---- to and from MHD ------------------------------------------------------------------------------------------------------------
 
@@ -48,7 +49,55 @@ enum MHD_Result call_queue_answer(sj_call *call) {
     return MHD_queue_response(call->conn->mhd, (unsigned)call->status, call->response);
 }
 
+static void flush_soon(sj_call *call) {
+    if (call->in_flush_list || (call->conn->watched & UV_WRITABLE))
+        return;
+    call->in_flush_list = true;
+    call->next_flush = call->conn->front->flush_first;
+    call->conn->front->flush_first = call;
+}
+
 // ---- what is given --------------------------------------------------------------------------------------------------------------
+
+// MHD keeps the request's head and puts the answer's together in the same memory. Without room it would just close the connection.
+static bool fits_mhd(const sj_call *call, const sj_headers *headers) {
+    size_t request = call->target.n + call->headers.arena.n + call->headers.count * MHD_FIELD_BYTES;
+    return request + headers->arena.n + 2 * headers->count + MHD_HEAD_SLACK < CONNECTION_MEMORY;
+}
+
+static bool put_line(sj_buffer *out, sj_slice name, sj_slice value) {
+    return sj_buffer_add(out, name) && sj_buffer_append(out, ": ", 2) && sj_buffer_add(out, value) && sj_buffer_append(out, "\r\n", 2);
+}
+
+// content_length -1: chunked, or until close. False: this answer is MHD's.
+static bool give_raw(sj_call *call, int status, const sj_headers *headers, int64_t content_length) {
+    if (call->phase != PHASE_WAITING || !call->suspended || fits_mhd(call, headers))
+        return false;
+    char first[128], length[24];
+    sj_text line = sj_text_into(first, sizeof first), number = sj_text_into(length, sizeof length);
+    sj_text_put(&line, "HTTP/1.1 ");
+    sj_text_int(&line, status);
+    sj_text_put(&line, " ");
+    sj_text_put(&line, MHD_get_reason_phrase_for((unsigned)status));
+    sj_text_put(&line, "\r\nConnection: close\r\n");
+    sj_text_int(&number, content_length);
+    bool ok = sj_buffer_append(&call->out, first, line.n);
+    for (size_t i = 0; ok && i < headers->count; i++) {
+        sj_header header = sj_headers_at(headers, i);
+        ok = put_line(&call->out, header.name, header.value);
+    }
+    if (ok && content_length >= 0)
+        ok = put_line(&call->out, SJ_SLICE("Content-Length"), (sj_slice){length, number.n});
+    else if (ok && call->chunked)
+        ok = put_line(&call->out, SJ_SLICE("Transfer-Encoding"), SJ_SLICE("chunked"));
+    call->raw = true;
+    call->phase = PHASE_DIRECT;
+    if (ok && sj_buffer_append(&call->out, "\r\n", 2))
+        flush_soon(call);
+    else
+        conn_doom(call->conn);
+    return true;
+}
 
 static void give(sj_call *call, int status, const sj_headers *headers, struct MHD_Response *response) {
     assert(!call->response);
@@ -70,6 +119,12 @@ static void give(sj_call *call, int status, const sj_headers *headers, struct MH
 void sj_call_answer(sj_call *call, int status, const sj_headers *headers, sj_slice body) {
     if (call->gone)
         return;
+    if (give_raw(call, status, headers, (int64_t)body.n)) {
+        call->finished = true;
+        if (!sj_buffer_add(&call->out, body))
+            conn_doom(call->conn);
+        return;
+    }
     // The cast: MHD copies and does not write, but takes a plain pointer.
     give(call, status, headers, MHD_create_response_from_buffer(body.n, (void *)(uintptr_t)body.p, MHD_RESPMEM_MUST_COPY));
 }
@@ -85,6 +140,10 @@ static ssize_t read_nothing(void *cls, uint64_t position, char *out, size_t max)
 void sj_call_answer_head(sj_call *call, int status, const sj_headers *headers, int64_t content_length) {
     if (call->gone)
         return;
+    if (give_raw(call, status, headers, content_length)) {
+        call->finished = true;
+        return;
+    }
     uint64_t size = content_length >= 0 ? (uint64_t)content_length : MHD_SIZE_UNKNOWN;
     struct MHD_Response *response = MHD_create_response_from_callback(size, 1, read_nothing, NULL, NULL);
     // Of unknown length MHD would announce chunks and then send a stray last one; in this mode it announces nothing and closes.
@@ -155,6 +214,8 @@ void sj_call_begin(sj_call *call, int status, const sj_headers *headers, int64_t
     call->streaming = true;
     call->known_length = content_length >= 0;
     call->chunked = !call->known_length && strcmp(call->version, "HTTP/1.0") != 0;
+    if (give_raw(call, status, headers, content_length))
+        return;
     uint64_t size = call->known_length ? (uint64_t)content_length : MHD_SIZE_UNKNOWN;
     call->length = size;
     // Chunks are read into the connection's own memory; the response's block would only lie there.
@@ -164,8 +225,11 @@ void sj_call_begin(sj_call *call, int status, const sj_headers *headers, int64_t
 
 // The end can be told to MHD once nothing of ours is left in `out`; until then the writable watch drives.
 static void end_when_flushed(sj_call *call) {
-    bool waits_for_bytes = call->phase == PHASE_PULL || (call->phase == PHASE_DIRECT && call_held_bytes(call) == 0);
-    if (waits_for_bytes)
+    bool flushed = call->phase == PHASE_DIRECT && call_held_bytes(call) == 0;
+    if (flushed && call->raw) {
+        call->sent_all = !call->cut;
+        conn_doom(call->conn);
+    } else if (flushed || call->phase == PHASE_PULL)
         call_resume(call);
 }
 
@@ -202,11 +266,7 @@ static void write_direct(sj_call *call, sj_slice bytes) {
         conn_doom(call->conn);
         return;
     }
-    if (call->in_flush_list || (call->conn->watched & UV_WRITABLE))
-        return;
-    call->in_flush_list = true;
-    call->next_flush = call->conn->front->flush_first;
-    call->conn->front->flush_first = call;
+    flush_soon(call);
 }
 
 size_t sj_call_write(sj_call *call, sj_slice bytes) {
@@ -224,7 +284,7 @@ size_t sj_call_write(sj_call *call, sj_slice bytes) {
 }
 
 static void flush_now(sj_call *call) {
-    if (call->phase == PHASE_DIRECT && call->in_flush_list)
+    if (call->phase == PHASE_DIRECT && call_held_bytes(call) && !(call->conn->watched & UV_WRITABLE))
         flush_direct(call);
 }
 
@@ -233,7 +293,9 @@ void sj_call_finish(sj_call *call, const sj_headers *trailers) {
         return;
     assert(call->streaming);
     call->finished = true;
-    for (size_t i = 0; trailers && i < trailers->count; i++) {
+    if (call->raw && call->chunked && !sj_buffer_append(&call->out, "0\r\n\r\n", 5))
+        conn_doom(call->conn);
+    for (size_t i = 0; trailers && !call->raw && i < trailers->count; i++) {
         sj_header header = sj_headers_at(trailers, i);
         (void)MHD_add_response_footer(call->response, header.name.p, header.value.n ? header.value.p : " ");
     }
@@ -245,7 +307,7 @@ void sj_call_cut(sj_call *call) {
     if (call->gone || call->cut || call->finished)
         return;
     call->cut = true;
-    if (call->streaming && call->response) {
+    if (call->streaming && (call->response || call->raw)) {
         flush_now(call);
         end_when_flushed(call);
         return;

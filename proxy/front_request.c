@@ -59,7 +59,7 @@ void call_on_completed(void *cls, struct MHD_Connection *mhd, void **con_cls, en
     // Of known length MHD asks for no end: it has counted the bytes.
     bool all = call->sent_all || (call->known_length && !call->cut && !call->gone && call_held_bytes(call) == 0);
     if (call->owner)
-        c->front->handlers.on_end(call->owner, all && code == MHD_REQUEST_TERMINATED_COMPLETED_OK);
+        c->front->handlers.on_end(call->owner, all && (code == MHD_REQUEST_TERMINATED_COMPLETED_OK || call->raw));
     if (call->response)
         MHD_destroy_response(call->response);
     sj_buffer_free(&call->out);

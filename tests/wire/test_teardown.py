@@ -195,6 +195,52 @@ def test_a_steady_slow_reader_is_never_cut(upstream, serve, kind):
     assert proxy.metric("stormjib_attempts_total", outcome="success") == 1
 
 
+@pytest.mark.parametrize("size", [3_000, 12_000, 14_500, 40_000, 200_000])
+@pytest.mark.parametrize("kind", ["whole", "length", "stream", "head", "not modified", "old client"])
+def test_an_answers_head_of_any_size_is_carried(plain, kind, size):
+    fields = [(f"X-{n}", "v" * 970) for n in range(size // 1000)]
+    data = os.urandom(300_000)
+    plain.up.use(*{
+        "length": [answers.answer(200, data, fields, kind="audio/mpeg")],
+        "stream": [sse(*chat_events("a", "b"), headers=fields)],
+        "not modified": [answers.answer(304, b"", fields)],
+    }.get(kind, [chat(headers=fields)]))
+    method = {"head": "HEAD", "length": "GET", "not modified": "GET"}.get(kind, "POST")
+    sent = {"length": None, "head": None, "not modified": None}.get(kind, STREAM if kind == "stream" else BODY)
+    version = "HTTP/1.0" if kind == "old client" else "HTTP/1.1"
+    for request_size in (0, 6000):
+        with plain.proxy.connect() as wire:
+            headers = [("X-Mine", "r" * request_size)] if request_size else []
+            got = wire.send(request(method, CHAT, headers, sent, version=version)).read(method)
+            assert got.whole and [f for f in got.headers if f[0].startswith("X-")] == fields
+            assert got.body == data if kind == "length" else got.body.endswith(DONE) if kind == "stream" else got.body == b"" or got.json
+            if got.get("connection") != "close" and kind != "old client":
+                assert wire.ask("GET", "/healthz").status == 200
+            else:
+                assert wire.is_closed()
+
+
+def test_a_large_head_and_a_slow_reader_go_together(upstream, serve):
+    async def behave(call):
+        await call.write(answers.stream_head([(f"X-{n}", "v" * 1000) for n in range(40)]))
+        await call.chunk(ROLE)
+        for _ in range(2000):
+            await call.chunk(delta("y" * 3000))
+        await call.chunk(FINISH + DONE)
+        await call.end()
+
+    proxy = serve(conf.one(upstream(behave)))
+    for leaves in (True, False):
+        with proxy.connect(receive_buffer=16384) as wire:
+            wire.send(request("POST", CHAT, [], STREAM)).head()
+            if not leaves:
+                body = b""
+                while part := wire.chunk():
+                    body = (body + part)[-100:]
+                assert body.endswith(DONE)
+    eventually(lambda: proxy.metric("stormjib_exchanges_in_flight") == 0)
+
+
 def test_an_old_client_costs_no_more_than_a_new_one(upstream, serve):
     data = os.urandom(3_000_000)
     proxy = serve(conf.one(upstream(answers.answer(200, data, chunked=True))))
