@@ -1,7 +1,7 @@
 #include "exchange_internal.h"
 
-#include "glob.h"
 #include "http_rules.h"
+#include "setup_plan.h"
 
 #include <stdlib.h>
 
@@ -54,13 +54,6 @@ static sj_slice plain_model(const char *model, char *out, size_t size) {
     return (sj_slice){out, n};
 }
 
-static int64_t context_tokens(const sj_upstream_config *upstream, sj_slice model) {
-    for (size_t i = 0; i < upstream->context_count; i++)
-        if (sj_glob_match(sj_slice_of(upstream->contexts[i].model), model))
-            return upstream->contexts[i].tokens;
-    return 0;
-}
-
 // Whether what identifies the client may be sent there at all.
 static bool is_clients_origin(const sj_exchange *e, size_t upstream) {
     const sj_upstream_config *config = &exchange_config(e)->upstreams[upstream];
@@ -75,37 +68,20 @@ static bool sends_client_credential(const sj_exchange *e, size_t upstream) {
            is_clients_origin(e, upstream);
 }
 
-static bool add_hop(sj_exchange *e, const sj_hop_config *hop) {
-    const sj_config *config = exchange_config(e);
-    const sj_upstream_config *upstream = &config->upstreams[hop->upstream];
+static bool add_hop(sj_exchange *e, size_t i) {
+    const sj_hop_config *hop = &e->route->hops[i];
     char plain[SJ_JSON_MAX_MODEL];
     sj_slice model = plain_model(hop->model ? hop->model : e->facts.model, plain, sizeof plain);
-    sj_target *target = sj_setup_target(e->setup, hop->upstream, model, exchange_now(e));
-    if (!target)
-        return false;
-    size_t i = e->hop_count++;
     bool rewrites = hop->model && strcmp(hop->model, e->facts.model) != 0;
+    sj_hop made = sj_setup_hop(e->setup, e->route, i, model, e->facts.stream, exchange_now(e));
+    if (!made.target)
+        return false;
+    made.credential = sends_client_credential(e, hop->upstream) ? sj_setup_hash(e->setup, client_credential(e))
+                                                                : sj_setup_key_hash(e->setup, hop->upstream);
+    made.rewrites_model = rewrites;
     e->requests[i] = (hop_request){.upstream = hop->upstream, .model = rewrites ? hop->model : NULL};
-    e->hops[i] = (sj_hop){
-        .target = target,
-        .label = sj_target_name(target),
-        .retry = &hop->retry,
-        .credential = sends_client_credential(e, hop->upstream)
-                          ? sj_setup_hash(e->setup, client_credential(e))
-                          : sj_setup_key_hash(e->setup, hop->upstream),
-        .first_byte_timeout_ms = upstream->first_byte_timeout_ms,
-        .idle_timeout_ms = upstream->idle_timeout_ms,
-        .answer_timeout_ms = upstream->answer_timeout_ms,
-        .max_open_wait_ms = upstream->rules.breaker.max_open_wait_ms,
-        .context_tokens = context_tokens(upstream, model),
-        .rewrites_model = rewrites,
-        .race_after_ms = !hop->race.enabled ? 0
-                         : e->facts.stream  ? hop->race.after_ms
-                                            : hop->race.after_whole_ms,
-        .race_other_model = hop->race.other_model,
-        .model = sj_setup_hash(e->setup, model),
-        .same_upstream = hop->upstream == e->requests[0].upstream,
-    };
+    e->hops[i] = made;
+    e->hop_count++;
     return true;
 }
 
@@ -116,7 +92,7 @@ static bool add_hops(sj_exchange *e) {
         return false;
     e->requests = (hop_request *)(e->hops + count);
     for (size_t i = 0; i < count; i++)
-        if (!add_hop(e, &e->route->hops[i]))
+        if (!add_hop(e, i))
             return false;
     return true;
 }
@@ -172,30 +148,23 @@ static int64_t keepalive_ms(const sj_exchange *e) {
 }
 
 static bool make_journey(sj_exchange *e) {
-    const sj_config *config = exchange_config(e);
     sj_client_patience patience = sj_client_patience_read(e->headers);
-    int64_t deadline = config->deadline_ms;
-    if (patience.timeout_ms > 0 && patience.timeout_ms < deadline)
-        deadline = patience.timeout_ms;
-    sj_plan plan = {
-        .hops = e->hops,
-        .hop_count = e->hop_count,
-        .waiter = {.worker = e->worker->index, .exchange_id = e->id, .client = client_hash(e), .tokens = likely_tokens(e)},
-        .repeat = repeat_of(e),
-        .movable = e->facts.is_object && !e->facts.model_spans_overflow && e->facts.model_span_count > 0,
-        .bound = e->facts.bound_to_upstream,
-        .replayable = is_replayable(e),
-        .stream = e->facts.stream,
-        .client_retrying = patience.retry_count >= 1,
-        .deadline_ms = exchange_now(e) + deadline,
-        .verified = e->context.verified,
-        .keepalive_ms = keepalive_ms(e),
-        .stream_max_ms = config->stream_max_ms,
-        .fallback_gate_ms = config->fallback_gate_ms,
-        .sticky = e->hop_count > 1 ? sj_setup_sticky(e->setup, e->route) : NULL,
-        .route_slots = sj_setup_route_slots(e->setup, e->route),
-        .seed = sj_rng_next(&e->worker->rng),
-    };
+    int64_t now = exchange_now(e);
+    sj_plan plan = sj_setup_plan(e->setup, e->route, now);
+    plan.hops = e->hops;
+    plan.hop_count = e->hop_count;
+    plan.waiter = (sj_waiter){.worker = e->worker->index, .exchange_id = e->id, .client = client_hash(e), .tokens = likely_tokens(e)};
+    plan.repeat = repeat_of(e);
+    plan.movable = e->facts.is_object && !e->facts.model_spans_overflow && e->facts.model_span_count > 0;
+    plan.bound = e->facts.bound_to_upstream;
+    plan.replayable = is_replayable(e);
+    plan.stream = e->facts.stream;
+    plan.client_retrying = patience.retry_count >= 1;
+    if (patience.timeout_ms > 0 && now + patience.timeout_ms < plan.deadline_ms)
+        plan.deadline_ms = now + patience.timeout_ms;
+    plan.verified = e->context.verified;
+    plan.keepalive_ms = keepalive_ms(e);
+    plan.seed = sj_rng_next(&e->worker->rng);
     e->journey = sj_journey_new(&plan);
     return e->journey != NULL;
 }
