@@ -1,11 +1,19 @@
-// Shared by exchange.c (events and steps), exchange_plan.c (from request to plan) and exchange_reply.c (what the client gets).
+// Shared by exchange.c (time and steps), exchange_life.c (from birth to end), exchange_upstream.c and exchange_client.c (the news of either side),
+// exchange_plan.c (from request to plan) and exchange_reply.c (what the client gets).
 #ifndef SJ_EXCHANGE_INTERNAL_H
 #define SJ_EXCHANGE_INTERNAL_H
 
 #include "answer.h"
 #include "exchange.h"
 
-enum { EXCHANGE_MAGIC = 0x53457863, EXCHANGE_MAX_HOPS = 16, LEGS_MAX = 2, TODO_MAX = 16, SLOT_BITS = 20, WORKER_BITS = 8 };
+enum {
+    EXCHANGE_MAGIC = 0x53457863,
+    EXCHANGE_MAX_HOPS = 16,
+    LEGS_MAX = 2,
+    TODO_MAX = 16,
+    SLOT_BITS = 20,
+    WORKER_BITS = 8
+};
 
 // An attempt under way: the transfer and the answer being read.
 typedef struct leg {
@@ -32,12 +40,18 @@ typedef struct saved_answer {
     sj_buffer body;
 } saved_answer;
 
-typedef enum exchange_end { END_RUNNING, END_ANSWERED, END_REFUSED, END_BROKEN, END_CLIENT_GONE } exchange_end;
+typedef enum exchange_end {
+    END_RUNNING,
+    END_ANSWERED,
+    END_REFUSED,
+    END_BROKEN,
+    END_CLIENT_GONE
+} exchange_end;
 
 struct sj_exchange {
     unsigned magic;
     sj_worker *worker;
-    sj_call *call;   // NULL once the front has ended it
+    sj_call *call; // NULL once the front has ended it
     sj_setup *setup;
     uint64_t id;
     char request_id[20];
@@ -81,12 +95,33 @@ struct sj_exchange {
     char upstream_request_id[64];
 };
 
-static inline const sj_config *exchange_config(const sj_exchange *e) { return sj_setup_config(e->setup); }
-static inline int64_t exchange_now(const sj_exchange *e) { return sj_worker_now_ms(e->worker); }
+static inline const sj_config *exchange_config(const sj_exchange *e) {
+    return sj_setup_config(e->setup);
+}
+static inline int64_t exchange_now(const sj_exchange *e) {
+    return sj_worker_now_ms(e->worker);
+}
+
+// exchange_life.c
+sj_exchange *exchange_new(sj_worker *worker); // NULL: no memory
+sj_exchange *exchange_by_id(const sj_worker *worker, uint64_t id); // NULL: it is over
+void exchange_drop_leg(sj_exchange *e, leg *l);
+void exchange_drop_other_legs(sj_exchange *e, const leg *keep);
+void exchange_dispose(sj_exchange *e);
 
 // exchange.c
+void exchange_take_notes(sj_exchange *e, const sj_steps *steps);
+void exchange_take_steps(sj_exchange *e, const sj_steps *steps); // they are carried out later
+void exchange_carry_out(sj_exchange *e); // only at the loop's top level
+void exchange_line_up(sj_exchange *e);
+void exchange_leave_todo(sj_exchange *e);
+void exchange_arm_timer(sj_exchange *e);
+leg *exchange_committed_leg(sj_exchange *e);
+
+// exchange_upstream.c
+extern const sj_attempt_handlers exchange_attempt_handlers;
 void exchange_hold_back(leg *l); // the client is slower than the upstream
-void exchange_let_flow(leg *l);  // only at the loop's top level
+void exchange_let_flow(leg *l); // only at the loop's top level
 
 // exchange_plan.c
 typedef struct plan_fault {
@@ -104,7 +139,8 @@ sj_attempt *exchange_start_transfer(sj_exchange *e, leg *l, bool fresh, const sj
 void exchange_refuse(sj_exchange *e, sj_refusal refusal, const char *message, int64_t retry_after_s);
 // The leg's whole answer: of a stream that was held back, [DONE] is supplied when only that is missing.
 void exchange_deliver_leg(sj_exchange *e, leg *l);
-void exchange_deliver(sj_exchange *e, int status, const sj_headers *headers, sj_slice body, int64_t content_length, size_t hop);
+void exchange_deliver(sj_exchange *e, int status, const sj_headers *headers, sj_slice body,
+                      int64_t content_length, size_t hop);
 void exchange_commit(sj_exchange *e, leg *l);
 void exchange_keepalive(sj_exchange *e);
 void exchange_finish(sj_exchange *e);
