@@ -5,8 +5,9 @@
 // were started before a cut say nothing against the limit after it. Two things make it larger, up to a half: what was never used is no evidence, so
 // an unused limit falls to what is in flight first (as TCP cuts from the flight size, RFC 5681 section 3.1); and slots that were busy with being
 // refused since the last cut are slots too many.
-// An upstream that fails now and then, whatever the load, must not be strangled: each success excuses a part of a refusal, and a cut takes three
-// refusals in excess. So up to about a tenth of 429s, or a third of 503s, moves nothing.
+// An upstream that fails now and then, whatever the load, must not be strangled: each success excuses a part of a refusal, and a cut takes ten
+// refusals in excess: chance alone reaches three every few seconds at 200 requests/s when a tenth is refused, ten hardly ever. So up to about a
+// tenth of 429s, or a third of 503s, moves nothing.
 // Successes near the limit raise it, from an epoch after the last cut on: by at most double per epoch up to half of what it was before the cuts in a row, then by 1/limit each and at
 // most 1 per epoch, a step that grows by one with each ten epochs without a cut.
 // Sources: Netflix concurrency-limits (AIMDLimit: x 0.9, in flight >= half), RFC 5681 (slow start threshold), Page's CUSUM test (the excess).
@@ -16,6 +17,8 @@
 #include "latency.h"
 
 #include <stdbool.h>
+
+enum { SJ_LIMITER_CUT_TAKES = 10 }; // refusals in excess
 
 typedef enum sj_congestion {
     SJ_CONGESTION_REFUSED, // 429, 529: too much

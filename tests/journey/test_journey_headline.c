@@ -97,7 +97,7 @@ static void two_targets(void **unused) {
 
 static void a_fifth_fails(void **unused) {
     (void)unused;
-    hold("20 %", 0.2, 1, 0.5, false, 1.0, 1.3);
+    hold("20 %", 0.2, 1, 0.5, true, 1.0, 1.3);
 }
 
 int main(void) {

@@ -281,8 +281,8 @@ static void the_limit_follows_the_upstream(void **unused) {
         assert_int_equal(acquire(admission, i, i), SJ_SLOT_GRANTED);
     for (uint64_t i = 11; i <= 40; i++)
         assert_int_equal(acquire(admission, i, i), SJ_SLOT_QUEUED);
-    for (int i = 0; i < 5; i++)
-        sj_admission_congested(admission, SJ_CONGESTION_REFUSED, now - 100, now);
+    for (int i = 0; i < SJ_LIMITER_CUT_TAKES; i++)
+        sj_admission_congested(admission, SJ_CONGESTION_REFUSED, now - 1, now);
     sj_admission_stats stats = sj_admission_read(admission);
     assert_int_equal(stats.limit, 9);
     assert_int_equal(stats.max, 10);

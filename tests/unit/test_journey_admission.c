@@ -58,11 +58,11 @@ static const struct lesson {
     void (*end)(bench *b);
     int cut_after; // of them in a row; 0: nothing is learnt
 } lessons[] = {
-    {"429", is_429, 3},
-    {"529", is_529, 3},
-    {"503", is_503, 12},
-    {"connect timeout", connect_times_out, 12},
-    {"error event", stream_begins_with_rate_limit, 3},
+    {"429", is_429, 10},
+    {"529", is_529, 10},
+    {"503", is_503, 40},
+    {"connect timeout", connect_times_out, 40},
+    {"error event", stream_begins_with_rate_limit, 10},
     {"quota", quota, 0},
     {"500", is_500, 0},
     {"400", is_400, 0},
@@ -82,6 +82,8 @@ static void one_exchange(bench *b, void (*end)(bench *b)) {
     sj_journey_free(&b->journey);
 }
 
+enum { MANY = 60 };
+
 static void what_is_congestion(void **unused) {
     (void)unused;
     for (size_t i = 0; i < sizeof lessons / sizeof *lessons; i++) {
@@ -90,9 +92,9 @@ static void what_is_congestion(void **unused) {
         b.plan.stream = true;
         b.plan.waiter.exchange_id = 1000;
         int count = 0;
-        for (b.now += 1; count < 20 && limit(&b) == 10; count++)
+        for (b.now += 1; count < MANY && limit(&b) == 10; count++)
             one_exchange(&b, lessons[i].end);
-        if (count != (lessons[i].cut_after ? lessons[i].cut_after : 20))
+        if (count != (lessons[i].cut_after ? lessons[i].cut_after : MANY))
             fail_msg("%s: cut after %d", lessons[i].name, count);
         bench_free(&b);
     }
@@ -104,7 +106,7 @@ static void success_raises_it(void **unused) {
     bench b = with(&rules);
     b.plan.waiter.exchange_id = 1000;
     b.now++;
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < SJ_LIMITER_CUT_TAKES; i++)
         one_exchange(&b, is_429);
     assert_int_equal(limit(&b), 4); // one of ten in use: to half, times 0.9
     for (int second = 0; second < 30 && limit(&b) < 10; second++, b.now += 1000) {
@@ -128,7 +130,7 @@ static void a_stream_that_ends_well_counts(void **unused) {
     sj_admission_rules rules = slots(2);
     bench b = with(&rules), second = bench_beside(&b, 2), third = bench_beside(&b, 3);
     b.plan.stream = true;
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < SJ_LIMITER_CUT_TAKES; i++)
         sj_admission_congested(b.admissions[0], SJ_CONGESTION_REFUSED, b.now, b.now);
     assert_int_equal(limit(&b), 1);
     b.now++;

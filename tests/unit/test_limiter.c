@@ -26,13 +26,13 @@ static void expect(int limit) {
 }
 
 // The pairs of Netflix concurrency-limits AIMDLimitTest: a drop takes 10 to 9 and 30 to 27; success at the limit takes 10 to 11, and 20 to 21 with
-// 10 in flight. There one sample is enough; here a cut takes three, and a step of one as many successes as there are slots.
+// 10 in flight. There one sample is enough; here a cut takes ten, and a step of one as many successes as there are slots.
 static void cuts_and_steps(void **unused) {
     (void)unused;
     static const int drops[][2] = {{10, 9}, {30, 27}};
     for (size_t i = 0; i < sizeof drops / sizeof *drops; i++) {
         sj_limiter_init(&limiter, drops[i][0], true);
-        refuse(3, drops[i][0], 10, 20);
+        refuse(SJ_LIMITER_CUT_TAKES, drops[i][0], 10, 20);
         expect(drops[i][1]);
         assert_int_equal(limiter.cuts, 1);
     }
@@ -54,7 +54,7 @@ static void cuts_and_steps(void **unused) {
 static void one_cut_an_epoch(void **unused) {
     (void)unused;
     sj_limiter_init(&limiter, 100, true);
-    refuse(2, 100, 0, 10);
+    refuse(SJ_LIMITER_CUT_TAKES - 1, 100, 0, 10);
     expect(100);
     refuse(500, 100, 0, 10); // all at once: one of them cuts, the others had been started before
     expect(90);
@@ -65,7 +65,7 @@ static void one_cut_an_epoch(void **unused) {
     refuse(500, 90, 1010, 5000); // started before the cut
     expect(81);
     succeed(100, 10, 0, 5000); // long ones: five seconds at the median
-    refuse(3, 81, 5998, 5999);
+    refuse(SJ_LIMITER_CUT_TAKES, 81, 5998, 5999);
     expect(81);
     refuse(1, 81, 6009, 6010);
     expect(72);
@@ -79,23 +79,23 @@ static void one_cut_an_epoch(void **unused) {
 static void what_was_never_used_is_no_evidence(void **unused) {
     (void)unused;
     sj_limiter_init(&limiter, 256, true);
-    refuse(3, 30, 0, 10);
+    refuse(SJ_LIMITER_CUT_TAKES, 30, 0, 10);
     expect(115); // 0.9 of half
-    refuse(3, 30, 20, 1020);
+    refuse(SJ_LIMITER_CUT_TAKES, 30, 1010, 1020);
     expect(51);
-    refuse(3, 30, 1030, 2030);
+    refuse(SJ_LIMITER_CUT_TAKES, 30, 2020, 2030);
     expect(27);
-    refuse(3, 27, 2040, 3040);
+    refuse(SJ_LIMITER_CUT_TAKES, 27, 3030, 3040);
     expect(24);
 }
 
 static void slots_busy_with_refusals_are_too_many(void **unused) {
     (void)unused;
-    static const int rows[][2] = {{3, 90}, {8, 90}, {20, 80}, {35, 65}, {50, 50}, {95, 50}}; // slots, limit
+    static const int rows[][2] = {{9, 90}, {10, 90}, {20, 80}, {35, 65}, {50, 50}, {95, 50}}; // slots, limit
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         sj_limiter_init(&limiter, 1000, true);
         limiter.limit = 111.5;
-        refuse(3, 112, 9, 10);
+        refuse(SJ_LIMITER_CUT_TAKES, 112, 9, 10);
         expect(100);
         refuse(rows[i][0], 100, 11, 1009); // all the time, and too soon for a cut
         expect(100);
@@ -108,7 +108,7 @@ static void never_below_one(void **unused) {
     (void)unused;
     sj_limiter_init(&limiter, 5, true);
     for (int i = 1; i < 50; i++)
-        refuse(3, 1, i * 2000 - 10, i * 2000);
+        refuse(SJ_LIMITER_CUT_TAKES, 1, i * 2000 - 10, i * 2000);
     expect(1);
     sj_limiter_init(&limiter, 1, true);
     refuse(30, 1, 1, 10);
@@ -121,7 +121,7 @@ static void doubling_ends_at_half_of_what_was(void **unused) {
     sj_limiter_init(&limiter, 256, true);
     int64_t now = 0;
     for (int i = 0; i < 60; i++, now += 1500)
-        refuse(3, sj_limiter_limit(&limiter), now - 1, now);
+        refuse(SJ_LIMITER_CUT_TAKES, sj_limiter_limit(&limiter), now - 1, now);
     expect(1);
     static const int then[] = {2, 4, 8, 16, 32, 64, 128, 129, 130};
     for (size_t i = 0; i < sizeof then / sizeof *then; i++, now += 1000) {
@@ -129,7 +129,7 @@ static void doubling_ends_at_half_of_what_was(void **unused) {
         succeed(slots + 1, slots, now - 10, now);
         expect(then[i]);
     }
-    refuse(6, 130, now - 1, now); // a cut after growing: doubling would end at 65 now
+    refuse(2 * SJ_LIMITER_CUT_TAKES, 130, now - 1, now); // a cut after growing: doubling would end at 65 now
     expect(117);
     now += 1000;
     succeed(1000, 117, now - 1, now);
@@ -140,7 +140,7 @@ static void doubling_ends_at_half_of_what_was(void **unused) {
 static void nothing_grows_in_the_epoch_of_a_cut(void **unused) {
     (void)unused;
     sj_limiter_init(&limiter, 100, true);
-    refuse(3, 100, 0, 10);
+    refuse(SJ_LIMITER_CUT_TAKES, 100, 0, 10);
     succeed(1000, 90, 11, 1009);
     expect(90);
     succeed(1000, 90, 11, 1010);
@@ -164,7 +164,7 @@ static void steps_grow(void **unused) {
 static void only_what_is_used_grows(void **unused) {
     (void)unused;
     sj_limiter_init(&limiter, 100, true);
-    refuse(3, 100, 0, 10);
+    refuse(SJ_LIMITER_CUT_TAKES, 100, 0, 10);
     expect(90);
     succeed(1000, 44, 11, 2000); // less than half
     expect(90);
@@ -180,7 +180,7 @@ static void others_teach_nothing_when_it_is_fixed(void **unused) {
     refuse(100, 10, 0, 5000);
     expect(10);
     sj_limiter_set(&limiter, 10, true);
-    refuse(3, 10, 5000, 6000);
+    refuse(SJ_LIMITER_CUT_TAKES, 10, 5000, 6000);
     expect(9);
     sj_limiter_set(&limiter, 20, true); // it was not at its maximum
     expect(9);
@@ -188,7 +188,7 @@ static void others_teach_nothing_when_it_is_fixed(void **unused) {
     expect(4);
     sj_limiter_set(&limiter, 8, true); // it was
     expect(8);
-    refuse(3, 8, 7000, 7001);
+    refuse(SJ_LIMITER_CUT_TAKES, 8, 7000, 7001);
     expect(7);
     sj_limiter_set(&limiter, 8, false);
     expect(8);
