@@ -26,6 +26,7 @@ struct sj_admission {
     sj_pace pace;
     sj_line *line;
     int in_flight; // granted ones included
+    int standing_by;
     int64_t busy_since_ms; // while somebody waits: since when the queue was never empty
     bool has_timekeeper; // the first in line has been told when the pace lets it through
     uint64_t timekeeper;
@@ -52,7 +53,7 @@ void sj_admission_free(sj_admission **admission) {
     *admission = NULL;
     if (!gone)
         return;
-    assert(gone->in_flight == 0);
+    assert(gone->in_flight == 0 && gone->standing_by == 0);
     sj_line_free(&gone->line);
     pthread_mutex_destroy(&gone->mutex);
     free(gone);
@@ -142,9 +143,13 @@ static int64_t again(sj_admission *admission, const sj_line_place *place, int64_
 
 // ---- getting in -----------------------------------------------------------------------------------------
 
+static bool has_place(const sj_admission *admission) {
+    return sj_line_length(admission->line) + admission->standing_by < admission->rules.max_waiting;
+}
+
 static bool join(sj_admission *admission, const sj_waiter *waiter, int64_t now_ms) {
     int length = sj_line_length(admission->line);
-    if (length >= admission->rules.max_waiting || !sj_line_join(admission->line, waiter, now_ms))
+    if (!has_place(admission) || !sj_line_join(admission->line, waiter, now_ms))
         return false;
     if (length == 0)
         admission->busy_since_ms = now_ms;
@@ -236,6 +241,21 @@ void sj_admission_leave(sj_admission *admission, uint64_t exchange_id, int64_t n
     unlock(admission);
 }
 
+bool sj_admission_stand_by(sj_admission *admission, bool again) {
+    lock(admission);
+    bool free = again || has_place(admission);
+    admission->standing_by += free;
+    unlock(admission);
+    return free;
+}
+
+void sj_admission_stand_down(sj_admission *admission) {
+    lock(admission);
+    assert(admission->standing_by > 0);
+    admission->standing_by--;
+    unlock(admission);
+}
+
 void sj_admission_next(sj_admission *admission, int64_t now_ms, sj_wake *wake) {
     lock(admission);
     serve(admission, now_ms, wake);
@@ -312,6 +332,7 @@ sj_admission_stats sj_admission_read(sj_admission *admission) {
     sj_admission_stats stats = {
         .in_flight = admission->in_flight,
         .waiting = sj_line_length(admission->line),
+        .standing_by = admission->standing_by,
         .limit = sj_limiter_limit(&admission->limiter),
         .max = admission->rules.max_concurrent,
         .cuts = admission->limiter.cuts,

@@ -54,6 +54,10 @@ sj_slot_answer sj_admission_look(sj_admission *admission, uint64_t exchange_id, 
 void sj_admission_take(sj_admission *admission, uint64_t exchange_id, int64_t now_ms, sj_wake *wake);
 // Leaves the queue, or gives the slot back that had been granted meanwhile. Harmless for one that is not known.
 void sj_admission_leave(sj_admission *admission, uint64_t exchange_id, int64_t now_ms, sj_wake *wake);
+// One that waits for something else than a slot (a breaker's reopening, the end of a gate) takes a place of max_waiting too. False: none is free; never for one
+// that comes again.
+__attribute__((warn_unused_result)) bool sj_admission_stand_by(sj_admission *admission, bool again);
+void sj_admission_stand_down(sj_admission *admission); // once for each stand_by that was true
 // A free slot to the next waiter, if there are both.
 void sj_admission_next(sj_admission *admission, int64_t now_ms, sj_wake *wake);
 
@@ -73,7 +77,7 @@ void sj_admission_release(sj_admission *admission, int64_t now_ms, sj_wake *wake
 int64_t sj_admission_retry_after_ms(sj_admission *admission, int64_t now_ms, sj_rng *rng);
 
 typedef struct sj_admission_stats {
-    int in_flight, waiting, limit, max;
+    int in_flight, waiting, standing_by, limit, max;
     uint64_t cuts; // of the limit
 } sj_admission_stats;
 sj_admission_stats sj_admission_read(sj_admission *admission);

@@ -8,9 +8,17 @@
 // An event wakes at most one per running attempt, one by looking, one by taking and one by ending, and one per hop that did not want the slot.
 enum { MAX_TALK = SJ_JOURNEY_MAX_NOTES - MAX_RUNNING - 3 - MAX_HOPS };
 
+static void stand_down(sj_journey *j) {
+    if (j->stands_by)
+        sj_admission_stand_down(j->stands_by);
+    j->stands_by = NULL;
+}
+
 void journey_set_state(sj_journey *j, journey_state state) {
     assert(j->state != STATE_OVER); // invariant 1: over once, and for good
     j->state = state;
+    if (state != STATE_WAITING)
+        stand_down(j);
 }
 
 // ---- what is told ---------------------------------------------------------------------------------------
@@ -136,6 +144,17 @@ void journey_content(sj_journey *j, attempt_state *a, int64_t now, sj_steps *out
 
 static sj_admission *admission_of(const sj_journey *j, size_t hop) {
     return sj_target_admission(target_of(j, hop));
+}
+
+bool journey_stand_by(sj_journey *j, size_t hop) {
+    sj_admission *there = admission_of(j, hop);
+    if (j->stands_by == there)
+        return true;
+    stand_down(j);
+    if (!sj_admission_stand_by(there, j->last_attempt_id > 0))
+        return false;
+    j->stands_by = there;
+    return true;
 }
 
 static void release_slot(sj_journey *j, size_t hop, int64_t now, sj_steps *out) {

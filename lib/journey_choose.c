@@ -269,8 +269,13 @@ static bool offer(sj_journey *j, size_t hop, survey *seen, int64_t now, sj_steps
     if (answer == SJ_ADMIT_YES)
         return take(j, hop, seen, now, out);
     if (answer == SJ_ADMIT_GATED && gate_is_bearable(j, hop, at, now)) {
-        wait_at_gate(j, hop, at, now);
-        return true;
+        if (journey_stand_by(j, hop)) {
+            wait_at_gate(j, hop, at, now);
+            return true;
+        }
+        seen->full = sj_target_admission(h->target);
+        seen->why = "queue_full";
+        return false;
     }
     pass_by(j, hop, answer, at, seen, now);
     return false;
@@ -278,7 +283,9 @@ static bool offer(sj_journey *j, size_t hop, survey *seen, int64_t now, sj_steps
 
 // While all probes are out, looks are repeated at growing and random intervals: once the breaker closes, those who waited come one after
 // the other, not in one rush that fills the queue.
-static void wait_for_reopening(sj_journey *j, const survey *seen, int64_t now) {
+static bool wait_for_reopening(sj_journey *j, const survey *seen, int64_t now) {
+    if (seen->earliest_ms >= j->plan.deadline_ms || !journey_stand_by(j, seen->earliest_hop))
+        return false;
     int64_t soonest = seen->earliest_ms > now ? seen->earliest_ms : now + 1, until = soonest;
     if (soonest - now <= PROBE_LOOK_MS) {
         int64_t spread = j->probe_look_ms ? 2 * j->probe_look_ms : PROBE_LOOK_SPREAD_MS;
@@ -287,6 +294,7 @@ static void wait_for_reopening(sj_journey *j, const survey *seen, int64_t now) {
         until = journey_sooner(until, journey_sooner(seen->latest_ms, j->plan.deadline_ms - 1));
     }
     journey_wait_until(j, seen->earliest_hop, until > soonest ? until : soonest, WAIT_REOPENING, now);
+    return true;
 }
 
 void journey_choose(sj_journey *j, size_t first, const char *why, int64_t now, sj_steps *out) {
@@ -301,10 +309,8 @@ void journey_choose(sj_journey *j, size_t first, const char *why, int64_t now, s
         for (size_t hop = 0; hop < first; hop++)
             if (journey_is_candidate(j, hop) && offer(j, hop, &seen, now, out))
                 return;
-    if (seen.earliest_ms < j->plan.deadline_ms) {
-        wait_for_reopening(j, &seen, now);
+    if (wait_for_reopening(j, &seen, now))
         return;
-    }
     journey_forget_next(j);
     if (j->last_attempt_id == 0)
         j->hop = first;

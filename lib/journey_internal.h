@@ -75,6 +75,7 @@ struct sj_journey {
     int64_t wait_until_ms, wait_since_ms;
     int64_t keepalive_at_ms; // INT64_MAX never
     wait_reason wait_for;
+    sj_admission *stands_by; // where it has a place while it waits for a gate or a reopening; NULL nowhere
     sj_admission *queue; // that it waits in, or waited in last
     bool holds_route;
     int64_t gate_turn_ms, gate_look_ms; // of the gate being waited at; 0 none
@@ -112,6 +113,8 @@ static inline bool journey_is_gentle(sj_class class) { // a retry after it is th
 // ---- journey_books.c ------------------------------------------------------------------------------------
 
 void journey_set_state(sj_journey *j, journey_state state);
+// A place to wait for hop's gate or reopening, kept from one look to the next. False: too many wait there for one that has not attempted anything.
+bool journey_stand_by(sj_journey *j, size_t hop);
 sj_step *journey_step(sj_steps *out, sj_step_kind kind);
 sj_note *journey_note(sj_steps *out, sj_note_kind kind, size_t hop, const char *reason);
 // An attempt's end for trail, note and labels.

@@ -106,7 +106,7 @@ static void upstreams(sj_json_out *w, const sj_server_view *view) {
         begin(w, NULL, "{");
         text(w, "name", view->upstream_names[i]);
         number(w, "in_flight", stats.in_flight);
-        number(w, "waiting", stats.waiting);
+        number(w, "waiting", stats.waiting + stats.standing_by);
         number(w, "limit", stats.limit);
         number(w, "limit_max", stats.max);
         number(w, "limit_cuts", (int64_t)stats.cuts);

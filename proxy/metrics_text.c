@@ -252,7 +252,7 @@ static void read_slots(sj_writer *w, sj_metric metric, const char *name) {
         const char *pairs[] = {"upstream", w->view->upstream_names[i], NULL};
         labelled(w, name, pairs,
                  metric == SJ_METRIC_SLOTS_TAKEN     ? stats.in_flight
-                 : metric == SJ_METRIC_SLOTS_WAITING ? stats.waiting
+                 : metric == SJ_METRIC_SLOTS_WAITING ? stats.waiting + stats.standing_by
                  : metric == SJ_METRIC_SLOTS_MAX     ? stats.max
                  : metric == SJ_METRIC_SLOTS_CUTS    ? (double)stats.cuts
                                                      : stats.limit);

@@ -51,6 +51,37 @@ static void max_open_wait_is_what_it_says(void **unused) {
     bench_free(&b);
 }
 
+// Those who wait for it have places in the upstream's queue, which is bounded.
+static void no_more_wait_than_the_queue_holds(void **unused) {
+    (void)unused;
+    sj_target_rules rules = {sj_breaker_rules_default, sj_budget_rules_default};
+    bench b = bench_with(1, &rules, 1, 2);
+    int64_t until = open_up(&b, 0);
+    bench second = bench_beside(&b, 2), third = bench_beside(&b, 3);
+    gives(&b, go(&b), "");
+    gives(&second, go(&second), "");
+    gives(&third, go(&third), "refuse circuit_open");
+    assert_int_equal(sj_admission_read(b.admissions[0]).standing_by, 2);
+    left(&third);
+    gives(&third, go(&third), "refuse circuit_open");
+    left(&third);
+    gives(&second, gone(&second), "");
+    left(&second);
+    gives(&third, go(&third), "");
+    wakes_after(&b, until - b.now, "breaker a half_open; start 1 a");
+    assert_int_equal(sj_admission_read(b.admissions[0]).standing_by, 1);
+    third.now = b.now;
+    gives(&third, ring(&third), "queued a"); // from one place to the other
+    sj_admission_stats slots = sj_admission_read(b.admissions[0]);
+    assert_int_equal(slots.standing_by, 0);
+    assert_int_equal(slots.waiting, 1);
+    gives(&b, answer(&b, 200), "grant 3; deliver 1");
+    gives(&third, gone(&third), "");
+    left(&third);
+    over(&b);
+    bench_free(&b);
+}
+
 static void does_not_wait_beyond_the_deadline(void **unused) {
     (void)unused;
     bench b = bench_new(1);
@@ -401,6 +432,7 @@ int main(void) {
         cmocka_unit_test(waits_for_the_reopening),
         cmocka_unit_test(fails_at_once_when_told_so),
         cmocka_unit_test(max_open_wait_is_what_it_says),
+        cmocka_unit_test(no_more_wait_than_the_queue_holds),
         cmocka_unit_test(does_not_wait_beyond_the_deadline),
         cmocka_unit_test(the_wait_is_bounded_over_the_whole_exchange),
         cmocka_unit_test(looks_again_while_all_probes_are_out),
