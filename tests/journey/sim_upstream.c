@@ -51,7 +51,7 @@ static bool within_limit(sim_upstream *upstream, uint64_t credential, int64_t no
     double rate = upstream->mood.requests_per_s;
     if (rate <= 0)
         return true;
-    size_t i = credential % SIM_CREDENTIALS;
+    size_t i = credential % (uint64_t)SIM_CREDENTIALS;
     double tokens = upstream->tokens[i] + rate / 1000 * (double)(now_ms - upstream->filled_ms[i]);
     upstream->filled_ms[i] = now_ms;
     upstream->tokens[i] = fmin(tokens, rate); // a second's worth
