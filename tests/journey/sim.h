@@ -3,13 +3,22 @@
 #ifndef SIM_H
 #define SIM_H
 
+#include "sim_seen.h"
 #include "sim_upstream.h"
 
-enum { SIM_UPSTREAMS = 4, SIM_TARGETS = 6, SIM_CHAINS = 4, SIM_HOPS = 4, SIM_PHASES = 64, SIM_WORKERS = 8 };
+enum {
+    SIM_UPSTREAMS = 4,
+    SIM_TARGETS = 6,
+    SIM_CHAINS = 4,
+    SIM_HOPS = 4,
+    SIM_PHASES = 64,
+    SIM_WORKERS = 8,
+    SIM_FAIR_CLIENTS = 16
+};
 
 typedef struct sim_phase { // from then on the upstream is in that mood
     int64_t at_ms;
-    size_t upstream;
+    size_t upstream; // SIM_UPSTREAMS: all of them
     sim_mood mood;
 } sim_phase;
 
@@ -20,6 +29,9 @@ typedef struct sim_rules {
     double per_second;
     double surge; // arrivals are that many times more frequent between the two; 0 never
     int64_t surge_from_ms, surge_until_ms;
+    // Arrivals come in bursts of so long, every so often; between them they are quiet times as frequent. 0: evenly.
+    int64_t burst_every_ms, burst_ms;
+    double quiet;
     int workers;
     int64_t lag_ms; // a worker's clock is behind by up to that
     size_t upstream_count;
@@ -41,13 +53,20 @@ typedef struct sim_rules {
     double streams, gets, posts; // shares of the requests; the rest are whole generations
     double unreplayable, unmovable, bound; // shares of any kind
     int credentials;
+    int clients; // ids that take turns in queues
+    double naive; // share of the exchanges whose client asks again whenever it failed, and does not say so
     int64_t patience_ms; // a client leaves then and asks again; 0 never
     int client_retries;
     double leaves; // chance per event that the client leaves just then
     double slow; // chance per committed event that it stops reading for a while
     double late_timer; // chance that a timer rings late
+    int64_t reload_every_ms; // these rules and the other ones in turn; 0 never
+    sj_admission_rules other_slots[SIM_UPSTREAMS];
+    sj_target_rules other_targets;
+    int64_t operator_every_ms; // somebody forces a breaker; 0 never
     size_t phase_count;
     sim_phase phases[SIM_PHASES];
+    FILE *story; // every event, note and step as a line; NULL none
 } sim_rules;
 
 // Reasonable defaults: one upstream, one target, 100 requests a second for a minute, nothing fails.
@@ -63,11 +82,13 @@ typedef struct sim_result {
     long sent[SIM_UPSTREAMS], most_running[SIM_UPSTREAMS];
     long starts, events, opened; // breaker openings
     int64_t ended_ms; // virtual
+    sim_seen seen;
     // latencies to the end of good exchanges
     int64_t p50_ms, p99_ms, worst_ms;
     // per 10 s of virtual time
     struct sim_slice {
         long requests, good, sent;
+        long strong; // answered by the first of their chain
     } slices[720];
 } sim_result;
 

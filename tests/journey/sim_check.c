@@ -39,6 +39,15 @@ static bool is_success(sj_class class) {
            class == SJ_CLASS_REFUSED;
 }
 
+static bool is_failure(sj_class class) {
+    return class == SJ_CLASS_FAILING || class == SJ_CLASS_NO_ANSWER || class == SJ_CLASS_MALFORMED ||
+           class == SJ_CLASS_TIMED_OUT;
+}
+
+static void saw(sim_world *w, sim_special what) {
+    sim_saw(&w->result->seen, SIM_SAW_SPECIAL, (int)what);
+}
+
 // The leg that the note is about: of two at one target, the one that is about to go.
 static sim_leg *leg_at(sim_exchange *e, size_t hop) {
     sim_leg *found = NULL;
@@ -54,8 +63,12 @@ static void remember_attempt(sim_world *w, sim_exchange *e, const sj_note *note)
     must(leg, "an attempt ended that was none");
     if (!leg)
         return;
-    if (is_success(note->class) && leg->started_ms > gate->refused_ms)
+    if (is_success(note->class) && leg->started_ms > gate->refused_ms) {
+        if (gate->until_ms > sim_clock(w, e))
+            saw(w, SIM_SPECIAL_GATE_LIFTED);
         gate->until_ms = 0;
+    }
+    e->failed_probe |= leg->probe && is_failure(note->class);
     sim_forget_probe(w, leg);
 }
 
@@ -70,8 +83,36 @@ static void remember_gate(sim_world *w, sim_exchange *e, const sj_note *note) {
         gate->until_ms = until_ms;
 }
 
+static void see_note(sim_world *w, sim_exchange *e, const sj_note *note) {
+    sim_seen *seen = &w->result->seen;
+    sim_saw(seen, SIM_SAW_NOTE, (int)note->kind);
+    switch (note->kind) {
+    case SJ_NOTE_ATTEMPT:
+        sim_saw(seen, SIM_SAW_CLASS, (int)note->class);
+        return;
+    case SJ_NOTE_BREAKER:
+        sim_saw_change(seen, &note->change, note->global);
+        return;
+    case SJ_NOTE_RETRY:
+    case SJ_NOTE_HINT_GATE:
+        sim_saw_source(seen, note->source);
+        return;
+    case SJ_NOTE_FALLBACK:
+        sim_saw_fallback(seen, note->reason);
+        if (strcmp(note->reason, "sticky") == 0)
+            saw(w, SIM_SPECIAL_STICKY_START);
+        return;
+    case SJ_NOTE_QUEUED:
+        e->queued_now = true;
+        return;
+    default:
+        return;
+    }
+}
+
 void sim_check_note(sim_world *w, sim_exchange *e, const sj_note *note) {
     must(note->hop < e->plan.hop_count, "a note about no hop");
+    see_note(w, e, note);
     if (note->kind == SJ_NOTE_ATTEMPT)
         remember_attempt(w, e, note);
     else if (note->kind == SJ_NOTE_HINT_GATE)
@@ -123,9 +164,35 @@ static void note_probe(sim_world *w, sim_leg *leg, const sj_target_stats *stats)
 
 // ---- steps ----------------------------------------------------------------------------------------------
 
+static int most_budget(const sim_world *w) {
+    int one = w->rules->targets.budget.capacity, other = w->rules->other_targets.budget.capacity;
+    return w->rules->reload_every_ms > 0 && other > one ? other : one;
+}
+
 static int attempt_limit(const sim_world *w, const sim_exchange *e) {
     int last = w->retry.max_attempts, before = w->retry.max_attempts_before_fallback;
     return 2 + (e->plan.client_retrying ? 1 : last > before ? last : before); // two of them outside the limit
+}
+
+// Of the rules that may be in force: what a reload takes away, nobody gives back at once.
+static const sj_admission_rules *most_slots(const sim_world *w, size_t upstream) {
+    const sj_admission_rules *one = &w->rules->slots[upstream], *other = &w->rules->other_slots[upstream];
+    return w->rules->reload_every_ms > 0 && other->max_concurrent > one->max_concurrent ? other : one;
+}
+
+static void note_race(sim_world *w, sim_exchange *e, const sj_step *step) {
+    if (e->racing) {
+        e->race_first = e->last_attempt;
+        e->race_second = step->attempt;
+    } else if (e->race_second) {
+        saw(w, SIM_SPECIAL_RACE_BOTH_LOST);
+        e->race_first = e->race_second = 0;
+    }
+}
+
+static void note_winner(sim_world *w, const sim_exchange *e, int attempt) {
+    if (e->race_second)
+        saw(w, attempt == e->race_second ? SIM_SPECIAL_RACE_SECOND : SIM_SPECIAL_RACE_FIRST);
 }
 
 static void check_start(sim_world *w, sim_exchange *e, const sj_step *step) {
@@ -141,19 +208,48 @@ static void check_start(sim_world *w, sim_exchange *e, const sj_step *step) {
     must(now >= e->own_gate_ms[step->hop], "an attempt against its own hint");
     must(++e->attempts_at[step->hop] <= attempt_limit(w, e), "%d attempts at one target",
          e->attempts_at[step->hop]);
-    must(w->upstreams[upstream].running < w->rules->slots[upstream].max_concurrent,
+    must(w->upstreams[upstream].running < most_slots(w, upstream)->max_concurrent,
          "%d attempts at one upstream", w->upstreams[upstream].running + 1);
+    note_race(w, e, step);
 }
 
 void sim_check_started(sim_world *w, sim_leg *leg) {
     const sim_exchange *e = leg->exchange;
+    for (int i = 0; i < MAX_RUNNING; i++)
+        if (e->journey->running[i].id == leg->attempt && e->journey->running[i].charge.from_floor)
+            saw(w, SIM_SPECIAL_BUDGET_FLOOR);
     sj_target_stats stats = sj_target_read(w->targets[e->target_of[leg->hop]], leg->started_ms);
     must(stats.state != SJ_BREAKER_OPEN && stats.state != SJ_BREAKER_FORCED_OPEN,
          "an attempt at an open breaker");
-    must(stats.budget_available >= 0 && stats.budget_available <= w->rules->targets.budget.capacity,
-         "a budget of %d", stats.budget_available);
-    if (stats.state == SJ_BREAKER_HALF_OPEN && w->rules->targets.breaker.enabled)
+    must(stats.budget_available >= 0 && stats.budget_available <= most_budget(w), "a budget of %d",
+         stats.budget_available);
+    if (stats.state == SJ_BREAKER_HALF_OPEN && w->rules->targets.breaker.enabled &&
+        w->rules->reload_every_ms == 0)
         note_probe(w, leg, &stats);
+}
+
+// Probes sacrifice nobody: whose probe failed is sent on to whoever else is free.
+static bool is_free(const sim_world *w, const sim_exchange *e, size_t hop) {
+    size_t upstream = sim_upstream_at(w, e, hop);
+    sj_admission_stats slots = sj_admission_read(w->admissions[upstream]);
+    int64_t at;
+    for (size_t other = 0; other < e->plan.hop_count; other++)
+        if (e->target_of[other] == e->target_of[hop] && e->attempts_at[other] > 0)
+            return false;
+    return sim_line_is_plain(w, (int)upstream) && slots.waiting == 0 && slots.in_flight < slots.limit &&
+           (e->plan.movable || !e->hops[hop].rewrites_model) &&
+           sj_target_would_admit(w->targets[e->target_of[hop]], e->credential, sim_clock(w, e), &at) ==
+               SJ_ADMIT_YES;
+}
+
+void sim_check_failed(sim_world *w, sim_exchange *e) {
+    bool moves = e->plan.repeat == SJ_REPEAT_FREELY && e->plan.replayable && !e->plan.bound &&
+                 !e->plan.client_retrying;
+    if (!e->failed_probe || !moves || e->committed || e->last_attempt > 1 || e->line != SIM_NO_LINE ||
+        sim_clock(w, e) >= e->plan.deadline_ms)
+        return;
+    for (size_t hop = 1; hop < e->plan.hop_count; hop++)
+        must(!is_free(w, e, hop), "sacrificed to a probe while target %zu was free", e->target_of[hop]);
 }
 
 static void check_retry_after(sim_world *w, sim_exchange *e, const sj_step *step) {
@@ -186,9 +282,13 @@ void sim_check_step(sim_world *w, sim_exchange *e, const sj_step *step) {
         must(!e->committed, "saved after commit");
         return;
     case SJ_STEP_COMMIT:
+        note_winner(w, e, step->attempt);
         must(!e->committed && leg && leg->running, "committed twice, or what does not run"); // invariant 2
         return;
     case SJ_STEP_DELIVER:
+        note_winner(w, e, step->attempt);
+        if (e->plan.verified && leg && leg->status == 200)
+            saw(w, SIM_SPECIAL_VERIFIED);
         must(!e->committed && leg && !leg->running, "delivered what has not just ended");
         check_end(w, e);
         return;
@@ -217,6 +317,15 @@ void sim_check_step(sim_world *w, sim_exchange *e, const sj_step *step) {
 
 // ---- states ---------------------------------------------------------------------------------------------
 
+static void note_limit(sim_world *w, size_t upstream, const sj_admission_stats *slots) {
+    if (slots->cuts > w->cuts[upstream])
+        saw(w, SIM_SPECIAL_LIMIT_CUT);
+    if (w->cut[upstream] && slots->limit >= slots->max)
+        saw(w, SIM_SPECIAL_LIMIT_BACK);
+    w->cuts[upstream] = slots->cuts;
+    w->cut[upstream] = slots->limit < slots->max;
+}
+
 void sim_check_exchange(sim_world *w, sim_exchange *e) {
     bool over = sj_journey_is_over(e->journey);
     must(over == (e->told || e->gone), "over without an end, or the other way round");
@@ -232,9 +341,11 @@ void sim_check_exchange(sim_world *w, sim_exchange *e) {
     for (size_t hop = 0; hop < e->plan.hop_count; hop++) {
         size_t upstream = sim_upstream_at(w, e, hop);
         sj_admission_stats slots = sj_admission_read(w->admissions[upstream]);
-        must(slots.in_flight <= slots.max, "%d slots are out", slots.in_flight);
+        must(slots.in_flight <= most_slots(w, upstream)->max_concurrent, "%d slots are out", slots.in_flight);
+        note_limit(w, upstream, &slots);
         must(slots.in_flight >= w->upstreams[upstream].running, "attempts without slots");
-        must(slots.waiting <= w->rules->slots[upstream].max_waiting, "%d are waiting", slots.waiting);
+        must(w->rules->reload_every_ms > 0 || slots.waiting <= w->rules->slots[upstream].max_waiting,
+             "%d are waiting", slots.waiting);
     }
 }
 
@@ -255,7 +366,8 @@ void sim_check_end(sim_world *w) {
     for (size_t i = 0; i < w->rules->target_count; i++) {
         sj_target_stats stats = sj_target_read(w->targets[i], w->now_ms);
         must(stats.in_flight == 0, "%d permits are left", stats.in_flight);
-        must(stats.budget_available >= 0 && stats.budget_available <= w->rules->targets.budget.capacity,
-             "a budget of %d", stats.budget_available);
+        w->result->seen.count[SIM_SAW_SPECIAL][SIM_SPECIAL_STALE_RESULT] += (long)stats.stale_results;
+        must(stats.budget_available >= 0 && stats.budget_available <= most_budget(w), "a budget of %d",
+             stats.budget_available);
     }
 }

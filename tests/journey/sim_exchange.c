@@ -1,6 +1,7 @@
 // The carrier of the simulated world: tells the journey what happens and does what it says, as exchange.c does in the proxy.
 #include "sim_world.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,6 +13,10 @@ static void add(sim_world *w, sim_event_kind kind, const sim_exchange *e, int64_
 
 static bool by_chance(sim_world *w, double chance) {
     return chance > 0 && sj_rng_unit(&w->chance) < chance;
+}
+
+static void saw(sim_world *w, sim_special what) {
+    sim_saw(&w->result->seen, SIM_SAW_SPECIAL, (int)what);
 }
 
 static struct sim_slice *slice(sim_world *w, int64_t at_ms) {
@@ -38,7 +43,7 @@ static sim_exchange *take_place(sim_world *w) {
 
 static void plan_hops(sim_world *w, sim_exchange *e) {
     const sim_rules *rules = w->rules;
-    size_t chain = (size_t)sj_rng_between(&w->rng, 0, (int64_t)rules->chain_count - 1);
+    size_t chain = e->chain = (size_t)sj_rng_between(&w->rng, 0, (int64_t)rules->chain_count - 1);
     e->plan.hop_count = rules->chains[chain].n;
     for (size_t hop = 0; hop < e->plan.hop_count; hop++) {
         size_t target = rules->chains[chain].target[hop];
@@ -74,9 +79,9 @@ static void plan(sim_world *w, sim_exchange *e) {
     e->plan.replayable = sj_rng_unit(&w->rng) >= rules->unreplayable;
     e->plan.movable = sj_rng_unit(&w->rng) >= rules->unmovable;
     e->plan.bound = sj_rng_unit(&w->rng) < rules->bound;
-    e->plan.client_retrying = e->retry_count > 0;
+    e->plan.client_retrying = e->retry_count > 0 && !e->naive;
     e->plan.waiter = (sj_waiter){.worker = (uint32_t)e->worker, .exchange_id = e->id};
-    e->plan.waiter.client = sj_rng_next(&w->rng) % 20;
+    e->plan.waiter.client = sj_rng_next(&w->rng) % (uint64_t)rules->clients;
     e->plan.waiter.tokens = sj_rng_between(&w->rng, 0, 2000);
     e->plan.deadline_ms = sim_clock(w, e) + rules->deadline_ms;
     e->plan.stream_max_ms = rules->stream_max_ms;
@@ -102,6 +107,8 @@ static void start(sim_world *w, sim_exchange *e, const sj_step *step) {
                      .hop = step->hop,
                      .started_ms = sim_clock(w, e)};
     e->last_attempt = step->attempt;
+    e->asked = true;
+    e->asked_hop = step->hop;
     w->result->starts++;
     sim_check_started(w, leg);
     sim_upstream *upstream = &w->upstreams[sim_upstream_at(w, e, step->hop)];
@@ -109,6 +116,7 @@ static void start(sim_world *w, sim_exchange *e, const sj_step *step) {
     int64_t first = sim_upstream_begin(upstream, &leg->model, e->plan.stream, step->fresh, e->credential,
                                        w->now_ms, &w->rng);
     slice(w, w->now_ms)->sent += upstream->sent - before;
+    sim_saw(&w->result->seen, SIM_SAW_FATE, (int)leg->model.fate);
     if (first >= 0)
         add(w, SIM_UPSTREAM, e, w->now_ms + first, (uint64_t)step->attempt);
 }
@@ -136,14 +144,23 @@ static void keep_latency(sim_world *w, int64_t ms) {
     w->latencies[w->latency_count++] = ms;
 }
 
-static void answered(sim_world *w, sim_exchange *e, int status) {
+static void failed(sim_world *w, sim_exchange *e, long *counter) {
+    (*counter)++;
+    w->result->failed++;
+    e->failed = true;
+    sim_check_failed(w, e);
+}
+
+static void answered(sim_world *w, sim_exchange *e, int status, size_t hop) {
     bool callers = status >= 400 && status < 500 && status != 429 && status != 408;
     if (status >= 400 && !callers) {
-        w->result->bad_status++;
-        w->result->failed++;
+        failed(w, e, &w->result->bad_status);
         return;
     }
     w->result->good++;
+    slice(w, e->asked_ms)->strong += hop == 0;
+    if (e->failed_probe)
+        saw(w, SIM_SPECIAL_PROBE_SAVED);
     slice(w, e->asked_ms)->good++;
     keep_latency(w, w->now_ms - e->asked_ms);
 }
@@ -153,6 +170,10 @@ static void take_step(sim_world *w, sim_exchange *e, const sj_step *step) {
     if (w->result->violation[0])
         return;
     trace(w, (uint64_t)step->kind << 32 | (uint64_t)step->attempt << 8 | step->hop);
+    sim_saw(&w->result->seen, SIM_SAW_STEP, (int)step->kind);
+    if (w->rules->story)
+        (void)fprintf(w->rules->story, "  step %d attempt %d hop %zu refusal %d\n", step->kind, step->attempt,
+                      step->hop, step->refusal);
     sim_leg *leg = sim_leg_of(e, step->attempt);
     switch (step->kind) {
     case SJ_STEP_START:
@@ -167,27 +188,29 @@ static void take_step(sim_world *w, sim_exchange *e, const sj_step *step) {
         return;
     case SJ_STEP_COMMIT:
         e->committed = step->attempt;
+        e->committed_hop = step->hop;
         e->status = leg->status;
         return;
     case SJ_STEP_DELIVER:
-        answered(w, e, leg->status);
+        answered(w, e, leg->status, step->hop);
         return;
     case SJ_STEP_DELIVER_SAVED:
-        answered(w, e, e->saved_status);
+        answered(w, e, e->saved_status, step->hop);
         return;
     case SJ_STEP_SUPPLY_DONE:
     case SJ_STEP_KEEPALIVE:
         return;
     case SJ_STEP_FINISH:
-        answered(w, e, e->status);
+        answered(w, e, e->status, e->committed_hop);
         return;
     case SJ_STEP_BREAK:
-        w->result->broken++;
-        w->result->failed++;
+        failed(w, e, &w->result->broken);
+        if (step->quiet)
+            saw(w, SIM_SPECIAL_QUIET_BREAK);
         return;
     case SJ_STEP_REFUSE:
-        w->result->refused[step->refusal]++;
-        w->result->failed++;
+        sim_saw(&w->result->seen, SIM_SAW_REFUSAL, (int)step->refusal);
+        failed(w, e, &w->result->refused[step->refusal]);
         return;
     }
 }
@@ -205,6 +228,17 @@ static void arm_timer(sim_world *w, sim_exchange *e) {
     add(w, SIM_TIMER, e, at > w->now_ms ? at : w->now_ms, ++e->timer_tag);
 }
 
+// The tag of an arrival: which retry, and above it whether the client says so.
+static void ask_again(sim_world *w, const sim_exchange *e) {
+    if (e->retry_count >= w->rules->client_retries)
+        return;
+    uint64_t tag = (uint64_t)e->retry_count + 1 + (e->naive ? 0x100U : 0);
+    sim_queue_add(&w->queue, (sim_event){.at_ms = w->now_ms + AGAIN_MS,
+                                         .kind = SIM_ARRIVAL,
+                                         .exchange = (uint64_t)e->asked_ms,
+                                         .tag = tag});
+}
+
 static void dispose(sim_world *w, sim_exchange *e) {
     sj_journey_free(&e->journey);
     w->exchanges[e->id] = NULL;
@@ -213,11 +247,16 @@ static void dispose(sim_world *w, sim_exchange *e) {
 }
 
 static void take(sim_world *w, sim_exchange *e, const sj_steps *steps) {
+    w->acting = e;
     for (int i = 0; i < steps->note_count; i++) {
         const sj_note *note = &steps->notes[i];
         sim_check_note(w, e, note);
+        if (w->rules->story)
+            (void)fprintf(w->rules->story, "  note %d hop %zu class %d status %d ms %" PRId64 " %s\n",
+                          note->kind, note->hop, note->class, note->status, note->ms, note->reason);
         if (note->kind != SJ_NOTE_GRANT)
             continue;
+        sim_follow_grant(w, note->wake.exchange_id);
         sim_exchange woken = {.id = note->wake.exchange_id};
         add(w, SIM_GRANT, &woken, w->now_ms + sj_rng_between(&w->chance, 0, 3), 0);
     }
@@ -225,11 +264,15 @@ static void take(sim_world *w, sim_exchange *e, const sj_steps *steps) {
         take_step(w, e, &steps->list[i]);
     drop_ended(e);
     e->racing = false;
+    w->acting = NULL;
+    sim_follow(w, e);
     sim_check_exchange(w, e);
     if (w->result->violation[0])
         return;
     if (sj_journey_is_over(e->journey)) {
         w->result->left += e->gone;
+        if (e->failed && e->naive)
+            ask_again(w, e);
         dispose(w, e);
         return;
     }
@@ -238,8 +281,12 @@ static void take(sim_world *w, sim_exchange *e, const sj_steps *steps) {
         add(w, SIM_LEAVE, e, w->now_ms + (by_chance(w, 0.5) ? 0 : sj_rng_between(&w->chance, 0, 5000)), 0);
 }
 
-void sim_ask(sim_world *w, int64_t asked_ms, int retry_count) {
+void sim_ask(sim_world *w, int64_t asked_ms, int retry_count, bool naive) {
     sim_exchange *e = take_place(w);
+    e->line = SIM_NO_LINE;
+    e->naive = naive;
+    if (retry_count > 0)
+        saw(w, naive ? SIM_SPECIAL_NAIVE_RETRY : SIM_SPECIAL_SDK_RETRY);
     e->worker = (int)sj_rng_between(&w->rng, 0, w->rules->workers - 1);
     e->credential = sj_rng_next(&w->rng) % (uint64_t)w->rules->credentials;
     e->asked_ms = asked_ms;
@@ -288,6 +335,7 @@ static void upstream_news(sim_world *w, sim_exchange *e, uint64_t attempt) {
         sj_journey_attempt_error(e->journey, leg->attempt, news.code, "", now, &steps);
         break;
     case SIM_NEWS_END:
+        sim_saw(&w->result->seen, SIM_SAW_END, (int)news.over.facts.end);
         end_transfer(w, leg);
         sj_journey_attempt_ended(e->journey, leg->attempt, &news.over, now, &steps);
         break;
@@ -309,13 +357,8 @@ static void ring(sim_world *w, sim_exchange *e, uint64_t tag) {
 static void leave(sim_world *w, sim_exchange *e) {
     if (e->committed && w->rules->patience_ms > 0 && w->now_ms - e->born_ms >= w->rules->patience_ms)
         return; // patience is for the beginning of an answer
-    bool again = w->now_ms - e->born_ms >= w->rules->patience_ms && w->rules->patience_ms > 0 &&
-                 e->retry_count < w->rules->client_retries;
-    if (again)
-        sim_queue_add(&w->queue, (sim_event){.at_ms = w->now_ms + AGAIN_MS,
-                                             .kind = SIM_ARRIVAL,
-                                             .exchange = (uint64_t)e->asked_ms,
-                                             .tag = (uint64_t)e->retry_count + 1});
+    if (w->rules->patience_ms > 0 && w->now_ms - e->born_ms >= w->rules->patience_ms)
+        ask_again(w, e);
     e->gone = true;
     sj_steps steps;
     sj_journey_client_gone(e->journey, sim_clock(w, e), &steps);
@@ -330,6 +373,7 @@ static void granted(sim_world *w, sim_exchange *e) {
 
 static void hold(sim_world *w, sim_exchange *e, bool held) {
     e->held = held;
+    saw(w, SIM_SPECIAL_HELD);
     sj_journey_attempt_held(e->journey, e->committed, held, sim_clock(w, e));
     if (held)
         add(w, SIM_RESUME, e, w->now_ms + sj_rng_between(&w->chance, 1, SLOW_MS), 0);
@@ -341,12 +385,20 @@ void sim_happen(sim_world *w, const sim_event *event) {
     w->result->events++;
     trace(w, (uint64_t)event->at_ms << 24 | (uint64_t)event->kind << 20 | (event->exchange & 0xfffff));
     sim_exchange *e = event->exchange <= w->exchange_count ? w->exchanges[event->exchange] : NULL;
-    if (!e)
-        return; // as in the proxy: late news for one that is gone
+    if (w->rules->story)
+        (void)fprintf(w->rules->story, "%" PRId64 " event %d exchange %" PRIu64 " tag %" PRIu64 "\n",
+                      event->at_ms, event->kind, event->exchange, event->tag);
+    if (!e) { // as in the proxy: late news for one that is gone
+        if (event->kind == SIM_GRANT)
+            saw(w, SIM_SPECIAL_WOKEN_FOR_NOTHING);
+        return;
+    }
     if (e->committed && !e->held && by_chance(w, w->rules->slow))
         hold(w, e, true);
     switch (event->kind) {
     case SIM_ARRIVAL:
+    case SIM_RELOAD:
+    case SIM_OPERATOR:
         return;
     case SIM_TIMER:
         ring(w, e, event->tag);

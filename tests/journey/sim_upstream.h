@@ -36,8 +36,22 @@ typedef enum sim_fate {
     SIM_NO_MODEL,
     SIM_CALLER_BODY, // 200 with the caller's own error; of a stream: its first event
     SIM_QUOTA_BODY,
+    SIM_403,
+    SIM_408,
+    SIM_409,
+    SIM_529,
+    SIM_POLICY, // the text is not to the upstream's taste
+    SIM_NOT_JSON, // 200 that is none; of a stream: cut
+    SIM_500_FINAL, // x-should-retry: false
+    SIM_400_AGAIN, // x-should-retry: true
+    SIM_LAST_ONE, // good, and says that nothing is left for a while
+    SIM_CONNECT_TIMEOUT,
+    SIM_TLS,
+    SIM_LOCAL, // not even tried: our own side's fault
     SIM_FATES,
 } sim_fate;
+
+const char *sim_fate_name(sim_fate fate);
 
 // Chances per attempt, of SIM_GOOD what is left; sums up to 1 at most.
 typedef struct sim_mood {

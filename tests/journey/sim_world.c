@@ -31,6 +31,7 @@ void sim_defaults(sim_rules *rules, uint64_t seed) {
         .fallback_gate_ms = 10000,
         .stay = {60000, 3},
         .credentials = 1,
+        .clients = SIM_FAIR_CLIENTS,
     };
     rules->chains[0].n = 1;
     for (size_t i = 0; i < SIM_UPSTREAMS; i++) {
@@ -110,49 +111,87 @@ static void end(sim_world *w) {
 
 // ---- its course -----------------------------------------------------------------------------------------
 
-static double rate(const sim_world *w) {
-    const sim_rules *rules = w->rules;
-    bool surge = rules->surge > 0 && w->now_ms >= rules->surge_from_ms && w->now_ms < rules->surge_until_ms;
-    return rules->per_second * (surge ? rules->surge : 1);
+static void until(int64_t *until_ms, int64_t at_ms, int64_t next_ms) {
+    if (next_ms > at_ms && next_ms < *until_ms)
+        *until_ms = next_ms;
 }
 
+// Per second; so until *until_ms.
+static double rate(const sim_rules *rules, int64_t at_ms, int64_t *until_ms) {
+    *until_ms = INT64_MAX;
+    double rate = rules->per_second;
+    if (rules->surge > 0) {
+        until(until_ms, at_ms, rules->surge_from_ms);
+        until(until_ms, at_ms, rules->surge_until_ms);
+        rate *= at_ms >= rules->surge_from_ms && at_ms < rules->surge_until_ms ? rules->surge : 1;
+    }
+    if (rules->burst_every_ms > 0) {
+        int64_t began_ms = at_ms - at_ms % rules->burst_every_ms;
+        until(until_ms, at_ms, began_ms + rules->burst_ms);
+        until(until_ms, at_ms, began_ms + rules->burst_every_ms);
+        rate *= at_ms < began_ms + rules->burst_ms ? 1 : rules->quiet;
+    }
+    return rate;
+}
+
+// Quiet hours are jumped over: where the rate changes, the next gap is drawn anew.
 static void next_arrival(sim_world *w) {
-    double gap = -log(1 - sj_rng_unit(&w->rng)) * 1000 / rate(w);
-    // Fractions of a millisecond add up in the mean by rounding at random.
-    int64_t at = w->now_ms + (int64_t)(gap + sj_rng_unit(&w->rng));
-    if (at <= w->rules->arrivals_until_ms && w->result->requests < w->rules->requests)
+    if (w->result->requests >= w->rules->requests)
+        return;
+    int64_t at = w->now_ms, same_until;
+    for (int changes = 0; at <= w->rules->arrivals_until_ms && changes < 10000; changes++) {
+        double frequency = rate(w->rules, at, &same_until);
+        double gap = frequency > 0 ? -log(1 - sj_rng_unit(&w->rng)) * 1000 / frequency : INFINITY;
+        // Fractions of a millisecond add up in the mean by rounding at random.
+        if (gap <= (double)(same_until - at)) {
+            at += (int64_t)(gap + sj_rng_unit(&w->rng));
+            break;
+        }
+        at = same_until;
+    }
+    if (at <= w->rules->arrivals_until_ms)
         sim_queue_add(&w->queue, (sim_event){.at_ms = at, .kind = SIM_ARRIVAL});
 }
 
 static void arrive(sim_world *w, const sim_event *event) {
     if (event->tag > 0) { // a client's own retry
-        sim_ask(w, (int64_t)event->exchange, (int)event->tag);
+        sim_ask(w, (int64_t)event->exchange, (int)(event->tag & 0xff), event->tag > 0xff);
         return;
     }
     w->result->requests++;
     size_t last = sizeof w->result->slices / sizeof *w->result->slices - 1;
     size_t i = (size_t)(w->now_ms / 10000);
     w->result->slices[i < last ? i : last].requests++;
-    sim_ask(w, w->now_ms, 0);
+    sim_ask(w, w->now_ms, 0, sj_rng_unit(&w->chance) < w->rules->naive);
     next_arrival(w);
 }
 
 static void change_moods(sim_world *w) {
     const sim_rules *rules = w->rules;
-    for (; w->phase < rules->phase_count && rules->phases[w->phase].at_ms <= w->now_ms; w->phase++)
-        w->upstreams[rules->phases[w->phase].upstream].mood = rules->phases[w->phase].mood;
+    for (; w->phase < rules->phase_count && rules->phases[w->phase].at_ms <= w->now_ms; w->phase++) {
+        const sim_phase *phase = &rules->phases[w->phase];
+        for (size_t i = 0; i < rules->upstream_count; i++)
+            if (phase->upstream == i || phase->upstream == SIM_UPSTREAMS)
+                w->upstreams[i].mood = phase->mood;
+    }
 }
 
 void sim_run(const sim_rules *rules, sim_result *result) {
     sim_world world, *w = &world;
     begin(w, rules, result);
     next_arrival(w);
+    sim_upkeep_begin(w);
     sim_event event;
     while (!result->violation[0] && sim_queue_next(&w->queue, &event)) {
         w->now_ms = event.at_ms;
         change_moods(w);
+        sim_saw(&result->seen, SIM_SAW_EVENT, (int)event.kind);
         if (event.kind == SIM_ARRIVAL)
             arrive(w, &event);
+        else if (event.kind == SIM_RELOAD)
+            sim_reload(w);
+        else if (event.kind == SIM_OPERATOR)
+            sim_operate(w);
         else
             sim_happen(w, &event);
     }

@@ -5,7 +5,9 @@
 #include "sim.h"
 #include "sim_queue.h"
 
-enum { SIM_LEGS = 2 };
+#include "journey_internal.h" // to follow an exchange from place to place: read, never written
+
+enum { SIM_LEGS = 2, SIM_LINES = SIM_UPSTREAMS + SIM_CHAINS, SIM_NO_LINE = -1 };
 
 // One attempt of an exchange, as long as something of it may still be wanted.
 typedef struct sim_leg {
@@ -33,12 +35,26 @@ typedef struct sim_exchange {
     bool racing; // an attempt beside another one is announced
     // what the client has seen
     int committed; // the attempt that flows to it; 0 none
+    size_t committed_hop;
     int status; // of what flowed
-    bool saved, gone, told; // told: its one end
+    bool saved, gone, told, failed; // told: its one end; failed: and it was a bad one
     int saved_status;
     bool held;
     int64_t own_gate_ms[SIM_HOPS];
     int attempts_at[SIM_HOPS];
+    // where it is
+    sim_place place;
+    size_t chain;
+    bool asked; // an attempt has been started in this event
+    size_t asked_hop;
+    int race_first, race_second; // the attempts of its race
+    bool failed_probe;
+    // while it waits in a line, of an upstream or (from SIM_UPSTREAMS on) a route
+    int line; // SIM_NO_LINE: in none
+    bool queued_now, woken; // woken: served, and has not looked yet
+    int64_t queued_ms;
+    uint32_t served_before[SIM_FAIR_CLIENTS]; // of each client, when it joined
+    struct sim_exchange *line_before, *line_after;
     // its timer
     uint64_t timer_tag;
     int64_t timer_at_ms; // 0: not armed
@@ -46,11 +62,18 @@ typedef struct sim_exchange {
     // the client
     int64_t asked_ms, born_ms;
     int retry_count;
+    bool naive;
 } sim_exchange;
 
 typedef struct sim_gate { // "not before" as this side remembers it
     int64_t until_ms, refused_ms;
 } sim_gate;
+
+typedef struct sim_line { // who waits for slots of one admission, as seen from outside
+    sim_exchange *first;
+    int woken;
+    uint32_t served[SIM_FAIR_CLIENTS];
+} sim_line;
 
 typedef struct sim_world {
     const sim_rules *rules;
@@ -66,10 +89,15 @@ typedef struct sim_world {
     sj_sticky *sticky[SIM_CHAINS];
     sj_admission *routes[SIM_CHAINS];
     sj_retry_policy retry;
+    sim_line lines[SIM_LINES];
+    bool stayed[SIM_CHAINS], cut[SIM_UPSTREAMS];
+    uint64_t cuts[SIM_UPSTREAMS];
+    bool reloaded; // the other rules are in force
     sim_gate gates[SIM_TARGETS][SIM_CREDENTIALS];
     sim_leg *probes[SIM_TARGETS]; // under way, of the present half-open generation
     uint64_t probe_generation[SIM_TARGETS];
     sim_exchange **exchanges; // by id; NULL: gone
+    const sim_exchange *acting; // whose event this is; NULL nobody's
     uint64_t exchange_count, exchange_size, alive;
     size_t phase;
     int64_t *latencies;
@@ -105,14 +133,32 @@ void sim_check_step(sim_world *w, sim_exchange *e, const sj_step *step);
 void sim_check_started(sim_world *w, sim_leg *leg);
 // After each event of an exchange.
 void sim_check_exchange(sim_world *w, sim_exchange *e);
+// The exchange has ended badly.
+void sim_check_failed(sim_world *w, sim_exchange *e);
 // An attempt is no probe any more.
 void sim_forget_probe(sim_world *w, sim_leg *leg);
 // At the end of the world: nothing is still out.
 void sim_check_end(sim_world *w);
 
+// ---- sim_follow.c: from place to place, and who is served before whom -----------------------------------
+
+// An exchange is told of a grant.
+void sim_follow_grant(sim_world *w, uint64_t exchange_id);
+// After each event of an exchange.
+void sim_follow(sim_world *w, sim_exchange *e);
+sj_admission *sim_line_admission(const sim_world *w, int line);
+// Nothing but free slots decides who is served: the rates of a pace do not play a part.
+bool sim_line_is_plain(const sim_world *w, int line);
+
+// ---- sim_upkeep.c: what people do to a running proxy ----------------------------------------------------
+
+void sim_upkeep_begin(sim_world *w);
+void sim_reload(sim_world *w);
+void sim_operate(sim_world *w);
+
 // ---- sim_exchange.c: the carrier ------------------------------------------------------------------------
 
-void sim_ask(sim_world *w, int64_t asked_ms, int retry_count);
+void sim_ask(sim_world *w, int64_t asked_ms, int retry_count, bool naive);
 void sim_happen(sim_world *w, const sim_event *event);
 
 #endif

@@ -1,209 +1,122 @@
-// Random worlds: upstreams of changing moods, clients that leave at any step, workers whose clocks differ. After every event the invariants are
-// checked. SJ_SEED repeats the world with that seed, SJ_HOURS plays that many hours of virtual time.
-#include "sim.h"
+// Random worlds, from storms of minutes to weeks of sparse traffic. After every event the invariants are checked; at the end a table tells what has
+// been seen. SJ_SEED repeats the world with that seed, SJ_HOURS plays that many hours of virtual time, SJ_STORY=file tells SJ_SEED's world line by line.
+#include "sim_random.h"
 
 #include <inttypes.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <cmocka.h>
 
-enum { FIRST_SEED = 1 };
-static const double default_hours = 3;
+// A run of that many hours is long enough to have seen every kind, and holds at least so many exchanges.
+enum { FIRST_SEED = 1, LONG_HOURS = 10000, LONG_EXCHANGES = 5000000 };
+static const double default_hours = 1500;
 
-static int64_t pick(sj_rng *rng, int64_t low, int64_t high) {
-    return sj_rng_between(rng, low, high);
-}
+typedef struct total {
+    long worlds, exchanges, good, failed, left, starts, opened, events;
+    double hours;
+    sim_seen seen;
+} total;
 
-// Small values as likely as large ones.
-static int64_t scale(sj_rng *rng, int64_t low, int64_t high) {
-    int64_t value = low;
-    while (value < high && pick(rng, 0, 3) > 0)
-        value *= 2;
-    return value > high ? high : value;
-}
-
-static bool flip(sj_rng *rng) {
-    return sj_rng_next(rng) & 1;
-}
-
-// ---- random rules ---------------------------------------------------------------------------------------
-
-static void random_mood(sim_mood *mood, sj_rng *rng) {
-    *mood = (sim_mood){.latency_ms = scale(rng, 20, 4000), .hint_ms = scale(rng, 100, 200000)};
-    double left = flip(rng) ? 0.1 : sj_rng_unit(rng); // how much goes wrong
-    for (int i = 0; i < 8; i++) {
-        double part = left * sj_rng_unit(rng) / 2;
-        mood->chance[pick(rng, 1, SIM_FATES - 1)] += part;
-        left -= part;
-    }
-    if (pick(rng, 0, 5) == 0)
-        mood->chance[pick(rng, 1, SIM_FATES - 1)] = 1; // an outage of one kind
-    if (pick(rng, 0, 3) == 0) {
-        mood->requests_per_s = (double)scale(rng, 1, 50);
-        mood->limit_hints = flip(rng);
-    }
-}
-
-static void random_retry(sj_retry_policy *retry, sj_rng *rng) {
-    retry->backoff.strategy = (sj_backoff_strategy)pick(rng, SJ_BACKOFF_FIXED, SJ_BACKOFF_PLUS_RANDOM);
-    retry->backoff.base_ms = scale(rng, 1, 4000);
-    retry->backoff.cap_ms = scale(rng, 100, 60000);
-    retry->max_hint_ms = scale(rng, 1000, 300000);
-    retry->max_attempts = (int)pick(rng, 1, 10);
-    retry->max_attempts_before_fallback = (int)pick(rng, 1, 4);
-    retry->max_wait_total_ms = scale(rng, 100, 200000);
-    retry->rules.retry_conflict = flip(rng);
-    retry->rules.fallback_on_refusal = flip(rng);
-}
-
-static void random_targets(sim_rules *rules, sj_rng *rng) {
-    rules->upstream_count = (size_t)pick(rng, 1, SIM_UPSTREAMS);
-    rules->target_count = (size_t)pick(rng, 1, SIM_TARGETS);
-    for (size_t i = 0; i < rules->upstream_count; i++) {
-        random_mood(&rules->moods[i], rng);
-        rules->slots[i] = (sj_admission_rules){
-            .max_concurrent = (int)scale(rng, 1, 256),
-            .max_waiting = (int)scale(rng, 1, 1024),
-            .timeout_ms = scale(rng, 100, 300000),
-            .adaptive = flip(rng),
-            .standing_queue = flip(rng),
-        };
-        if (pick(rng, 0, 3) == 0)
-            rules->slots[i].pace =
-                (sj_pace_rules){scale(rng, 60, 6000), flip(rng) ? 0 : scale(rng, 1000, 10000000)};
-    }
-    for (size_t i = 0; i < rules->target_count; i++)
-        rules->upstream_of[i] = (size_t)pick(rng, 0, (int64_t)rules->upstream_count - 1);
-    rules->chain_count = (size_t)pick(rng, 1, SIM_CHAINS);
-    for (size_t i = 0; i < rules->chain_count; i++) {
-        rules->chains[i].n = (size_t)pick(rng, 1, SIM_HOPS);
-        for (size_t hop = 0; hop < rules->chains[i].n; hop++)
-            rules->chains[i].target[hop] = (size_t)pick(rng, 0, (int64_t)rules->target_count - 1);
-    }
-    sj_breaker_rules *breaker = &rules->targets.breaker;
-    breaker->enabled = pick(rng, 0, 9) > 0;
-    breaker->failure_threshold = (int)pick(rng, 1, 10);
-    breaker->failure_span_ms = scale(rng, 1, 4000);
-    breaker->recovery_timeout_ms = scale(rng, 100, 60000);
-    breaker->recovery_growth = 1 + sj_rng_unit(rng);
-    breaker->half_open_max_calls = (int)pick(rng, 1, 5);
-    breaker->success_threshold = sj_rng_unit(rng);
-    breaker->probe_timeout_ms = scale(rng, 100, 30000);
-    breaker->max_open_wait_ms = flip(rng) ? scale(rng, 100, 60000) : 0;
-    breaker->slow_rate = flip(rng) ? 0 : 0.5;
-    breaker->slow_call_ms = scale(rng, 100, 30000);
-    rules->targets.budget.enabled = pick(rng, 0, 9) > 0;
-    rules->targets.budget.capacity = (int)scale(rng, 20, 1000);
-}
-
-static void random_clients(sim_rules *rules, sj_rng *rng) {
-    rules->workers = (int)pick(rng, 1, SIM_WORKERS);
-    rules->lag_ms = pick(rng, 0, 5);
-    rules->credentials = (int)pick(rng, 1, SIM_CREDENTIALS);
-    rules->streams = sj_rng_unit(rng) * 0.8;
-    rules->gets = rules->posts = 0.1;
-    rules->unreplayable = rules->unmovable = rules->bound = 0.05;
-    rules->first_byte_ms = scale(rng, 1000, 120000);
-    rules->idle_ms = scale(rng, 1000, 120000);
-    rules->answer_ms = scale(rng, 1000, 600000);
-    rules->deadline_ms = scale(rng, 500, 600000);
-    rules->fallback_gate_ms = scale(rng, 100, 20000);
-    rules->verified = flip(rng) ? 0 : 0.3;
-    rules->keepalive_ms = flip(rng) ? 0 : scale(rng, 100, 15000);
-    rules->race_after_ms = flip(rng) ? 0 : scale(rng, 100, 20000);
-    rules->sticky = flip(rng);
-    if (pick(rng, 0, 3) == 0)
-        rules->route_slots = (sj_admission_rules){.max_concurrent = (int)scale(rng, 1, 64),
-                                                  .max_waiting = (int)scale(rng, 1, 256),
-                                                  .timeout_ms = scale(rng, 100, 60000)};
-    rules->stay = (sj_sticky_rules){scale(rng, 100, 60000), (int)pick(rng, 1, 5)};
-    rules->stream_max_ms = flip(rng) ? 0 : scale(rng, 1000, 60000);
-    rules->patience_ms = flip(rng) ? 0 : scale(rng, 1000, 60000);
-    rules->client_retries = 2;
-    rules->leaves = flip(rng) ? 0 : 0.02;
-    rules->slow = flip(rng) ? 0 : 0.05;
-    rules->late_timer = flip(rng) ? 0 : 0.05;
-}
-
-static void random_world(sim_rules *rules, uint64_t seed) {
-    sj_rng rng;
-    sj_rng_seed(&rng, seed);
-    sim_defaults(rules, seed);
-    random_targets(rules, &rng);
-    random_retry(&rules->retry, &rng);
-    random_clients(rules, &rng);
-    rules->per_second = (double)scale(&rng, 1, 64);
-    rules->arrivals_until_ms = 7000 + 60000 * pick(&rng, 1, 4);
-    rules->surge = 5;
-    rules->surge_from_ms = pick(&rng, 7000, rules->arrivals_until_ms);
-    rules->surge_until_ms = rules->surge_from_ms + 10000;
-    rules->requests = 1500;
-    rules->phase_count = (size_t)pick(&rng, 0, 20);
-    for (size_t i = 0; i < rules->phase_count; i++) {
-        sim_phase *phase = &rules->phases[i];
-        phase->at_ms = (int64_t)i * rules->arrivals_until_ms / (int64_t)rules->phase_count;
-        phase->upstream = (size_t)pick(&rng, 0, (int64_t)rules->upstream_count - 1);
-        random_mood(&phase->mood, &rng);
-    }
-}
-
-// ---- the tests ------------------------------------------------------------------------------------------
-
-static double hours(void) {
+static double hours_wanted(void) {
     const char *text = getenv("SJ_HOURS");
     return text ? strtod(text, NULL) : default_hours;
 }
 
-static void live(uint64_t seed, sim_result *r) {
-    sim_rules rules;
-    random_world(&rules, seed);
+static void live(uint64_t seed, FILE *story, sim_result *r) {
+    static sim_rules rules;
+    sim_random_rules(&rules, seed);
+    rules.story = story;
     sim_run(&rules, r);
     if (r->violation[0])
         fail_msg("%s\nSJ_SEED=%" PRIu64 " repeats it", r->violation, seed);
+    if (r->seen.stray[0])
+        fail_msg("seed %" PRIu64 ": the table does not know %s", seed, r->seen.stray);
     if (r->good + r->failed + r->left != r->exchanges)
         fail_msg("seed %" PRIu64 ": %ld good, %ld failed, %ld left of %ld", seed, r->good, r->failed, r->left,
                  r->exchanges);
 }
 
+static void add(total *t, const sim_result *r) {
+    t->worlds++;
+    t->hours += (double)r->ended_ms / 3600000;
+    t->exchanges += r->exchanges;
+    t->good += r->good;
+    t->failed += r->failed;
+    t->left += r->left;
+    t->starts += r->starts;
+    t->opened += r->opened;
+    t->events += r->events;
+    sim_seen_add(&t->seen, &r->seen);
+}
+
+static void report(const total *t) {
+    print_message(
+        "%.0f h in %ld worlds: %ld exchanges (%ld good, %ld failed, %ld left by the client), %ld attempts, "
+        "%ld breaker openings, %ld events\n",
+        t->hours, t->worlds, t->exchanges, t->good, t->failed, t->left, t->starts, t->opened, t->events);
+}
+
+static void one_world(uint64_t seed) {
+    static sim_result r;
+    static total t;
+    const char *path = getenv("SJ_STORY");
+    FILE *story = path ? fopen(path, "w") : NULL;
+    assert_true(!path || story);
+    live(seed, story, &r);
+    if (story)
+        assert_int_equal(fclose(story), 0);
+    add(&t, &r);
+    report(&t);
+}
+
 static void the_invariants_hold(void **unused) {
     (void)unused;
     static sim_result r;
+    static total t;
     const char *one = getenv("SJ_SEED");
-    long worlds = 0, exchanges = 0, good = 0, starts = 0, opened = 0, events = 0;
-    int64_t played_ms = 0;
-    for (uint64_t seed = one ? strtoull(one, NULL, 10) : FIRST_SEED; (double)played_ms < hours() * 3600000;
-         seed++) {
-        live(seed, &r);
-        worlds++;
-        played_ms += r.ended_ms;
-        exchanges += r.exchanges;
-        good += r.good;
-        starts += r.starts;
-        opened += r.opened;
-        events += r.events;
-        if (one && !getenv("SJ_HOURS"))
-            break;
+    if (one && !getenv("SJ_HOURS")) {
+        one_world(strtoull(one, NULL, 10));
+        return;
     }
-    print_message(
-        "%ld worlds, %.1f h: %ld exchanges, %ld good, %ld attempts, %ld breaker openings, %ld events\n",
-        worlds, (double)played_ms / 3600000, exchanges, good, starts, opened, events);
-    assert_true(one || (good > exchanges / 10 && opened > worlds));
+    for (uint64_t seed = one ? strtoull(one, NULL, 10) : FIRST_SEED; t.hours < hours_wanted(); seed++) {
+        live(seed, NULL, &r);
+        add(&t, &r);
+    }
+    int never = sim_seen_print(&t.seen, stdout);
+    report(&t);
+    assert_true(t.good > t.exchanges / 10 && t.opened > t.worlds);
+    if (t.hours >= LONG_HOURS && never > 0)
+        fail_msg("%d kinds were never seen", never);
+    assert_true(t.hours < LONG_HOURS || t.exchanges >= LONG_EXCHANGES);
 }
 
+// Byte for byte.
 static void the_same_seed_is_the_same_story(void **unused) {
     (void)unused;
     static sim_result first, second;
     uint64_t before = 0;
-    for (uint64_t seed = FIRST_SEED; seed < FIRST_SEED + 5; seed++) {
-        live(seed, &first);
-        live(seed, &second);
+    for (uint64_t seed = FIRST_SEED; seed < FIRST_SEED + 10; seed++) {
+        char *stories[2] = {NULL, NULL};
+        size_t sizes[2];
+        sim_result *results[2] = {&first, &second};
+        for (int i = 0; i < 2; i++) {
+            FILE *story = open_memstream(&stories[i], &sizes[i]);
+            assert_non_null(story);
+            live(seed, story, results[i]);
+            assert_int_equal(fclose(story), 0);
+        }
+        assert_int_equal(sizes[0], sizes[1]);
+        assert_true(sizes[0] > 100);
+        assert_memory_equal(stories[0], stories[1], sizes[0]);
         assert_memory_equal(&first, &second, sizeof first);
         assert_true(first.trace != before);
         before = first.trace;
+        free(stories[0]);
+        free(stories[1]);
     }
 }
 
