@@ -13,7 +13,7 @@
 
 // A run of that many hours is long enough to have seen every kind, and holds at least so many exchanges.
 enum { FIRST_SEED = 1, LONG_HOURS = 10000, LONG_EXCHANGES = 5000000 };
-static const double default_hours = 1500;
+static const double default_hours = 3000;
 
 typedef struct total {
     long worlds, exchanges, good, failed, left, starts, opened, events;
