@@ -22,7 +22,7 @@ sj_journey *sj_journey_new(const sj_plan *plan) {
     j->plan.hop_count = hop_count;
     j->trail = j->short_trail;
     j->trail_room = SHORT_TRAIL;
-    j->earliest_ms = j->keepalive_at_ms = INT64_MAX;
+    j->earliest_ms = j->keepalive_at_ms = j->drain_until_ms = INT64_MAX;
     sj_rng_seed(&j->rng, plan->seed);
     return j;
 }
@@ -241,14 +241,6 @@ void sj_journey_granted(sj_journey *j, int64_t now, sj_steps *out) {
         look_at_queue(j, now, out);
 }
 
-void sj_journey_client_gone(sj_journey *j, int64_t now, sj_steps *out) {
-    clear(out);
-    if (j->state == STATE_OVER)
-        return;
-    journey_drop_everything(j, "client_gone", now, out);
-    journey_end(j, now, out);
-}
-
 // ---- time -----------------------------------------------------------------------------------------------
 
 static int64_t committed_due(const sj_journey *j, const attempt_state *a) {
@@ -278,11 +270,17 @@ static int64_t attempt_ring(const sj_journey *j, const attempt_state *a) {
     return j->state == STATE_ATTEMPTING && !a->content ? journey_sooner(due, a->race_ms) : due;
 }
 
+// Until something of the answer has gone out; or how long it is read on for nobody.
+static int64_t exchange_due(const sj_journey *j) {
+    if (j->state == STATE_COMMITTED || journey_is_draining(j))
+        return j->drain_until_ms;
+    return journey_sooner(j->plan.deadline_ms, j->keepalive_at_ms);
+}
+
 int64_t sj_journey_due_ms(const sj_journey *j) {
     if (j->state == STATE_OVER || j->state == STATE_NEW)
         return INT64_MAX;
-    int64_t due =
-        j->state == STATE_COMMITTED ? INT64_MAX : journey_sooner(j->plan.deadline_ms, j->keepalive_at_ms);
+    int64_t due = exchange_due(j);
     if (j->state == STATE_WAITING || j->state == STATE_QUEUED)
         due = journey_sooner(due, j->wait_until_ms);
     for (int i = 0; i < MAX_RUNNING; i++)
@@ -320,17 +318,23 @@ static void wait_over(sj_journey *j, int64_t now, sj_steps *out) {
     journey_choose(j, reopening ? 0 : j->hop, NULL, now, out);
 }
 
+static void exchange_timer(sj_journey *j, int64_t now, sj_steps *out) {
+    if (journey_is_draining(j))
+        journey_drain_over(j, now, out);
+    else if (now >= j->plan.deadline_ms)
+        deadline_passed(j, now, out);
+    else {
+        j->keepalive_at_ms = now + j->plan.keepalive_ms;
+        (void)journey_step(out, SJ_STEP_KEEPALIVE);
+    }
+}
+
 void sj_journey_timer(sj_journey *j, int64_t now, sj_steps *out) {
     clear(out);
     if (now < sj_journey_due_ms(j))
         return;
-    if (j->state != STATE_COMMITTED && now >= j->plan.deadline_ms) {
-        deadline_passed(j, now, out);
-        return;
-    }
-    if (j->state != STATE_COMMITTED && now >= j->keepalive_at_ms) {
-        j->keepalive_at_ms = now + j->plan.keepalive_ms;
-        (void)journey_step(out, SJ_STEP_KEEPALIVE);
+    if (now >= exchange_due(j)) {
+        exchange_timer(j, now, out);
         return;
     }
     if (j->state == STATE_WAITING) {

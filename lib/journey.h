@@ -65,6 +65,7 @@ typedef struct sj_plan {
     int64_t fallback_gate_ms;
     sj_sticky *sticky; // of the route; NULL none. Borrowed
     sj_admission *route_slots; // for exchanges, from the first step to the last; NULL unbounded. Borrowed
+    int64_t drain_ms;     // the client left: what runs is read on for so long, so that its usage is counted; 0: it is dropped
     uint64_t seed;        // of this exchange's jitter
 } sj_plan;
 
@@ -103,6 +104,7 @@ typedef enum sj_note_kind {
     SJ_NOTE_FALLBACK, // to hop, reason
     SJ_NOTE_RACE, // another target is asked beside the silent one: hop, ms of silence
     SJ_NOTE_QUEUED,
+    SJ_NOTE_DRAIN,    // the client has left, its attempt is read on: ms at most
     SJ_NOTE_ALERT,    // credential or TLS trouble: worth a warning
     SJ_NOTE_GRANT,    // another exchange shall look at its place in the queue: post `wake`; never left out
 } sj_note_kind;
@@ -165,8 +167,14 @@ void sj_journey_attempt_held(sj_journey *journey, int attempt, bool held, int64_
 // A wake-up for it has come: its slot has been granted, or it has to keep the time.
 void sj_journey_granted(sj_journey *journey, int64_t now_ms, sj_steps *out);
 void sj_journey_timer(sj_journey *journey, int64_t now_ms, sj_steps *out);
-// Idempotent; after it no step but CANCEL is given, and the journey is over.
+// Idempotent. The journey is over, and CANCEL the only step; or with drain_ms the running attempt is read on: no START and no KEEPALIVE comes after it,
+// the other steps as ever, for whoever may still listen.
 void sj_journey_client_gone(sj_journey *journey, int64_t now_ms, sj_steps *out);
+// Somebody listens again, or somebody else beside the client: as long as he is there the journey goes on as before, until his deadline if that is later.
+// The journey is not over.
+void sj_journey_client_back(sj_journey *journey, int64_t deadline_ms, int64_t now_ms);
+// Nothing is read on: the program ends. CANCEL is the only step, and the journey is over. Idempotent.
+void sj_journey_abort(sj_journey *journey, int64_t now_ms, sj_steps *out);
 
 // When sj_journey_timer must be called next; INT64_MAX: never. Changes with every event.
 int64_t sj_journey_due_ms(const sj_journey *journey);

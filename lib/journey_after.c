@@ -253,6 +253,10 @@ static way way_on(const sj_journey *j, const sj_verdict *v) {
 static void go(sj_journey *j, const ended *e, way w, int64_t now, sj_steps *out) {
     const sj_verdict *v = &e->verdict;
     bool longer = v->class == SJ_CLASS_TOO_LONG;
+    if (journey_is_draining(j) && w != WAY_DELIVER) {
+        journey_end(j, now, out);
+        return;
+    }
     switch (w) {
     case WAY_TRY_AGAIN:
         try_again(j, e, now, out);

@@ -1,6 +1,7 @@
 // Shared by the files of the journey and included by nobody else:
 // journey.c (events and time), journey_choose.c (which target next, and when), journey_after.c (what follows an attempt's end),
-// journey_books.c (what is told, and what is taken and given back), journey_race.c (two targets at once), journey_text.c (what people read).
+// journey_books.c (what is told, and what is taken and given back), journey_race.c (two targets at once), journey_drain.c (the client has left),
+// journey_text.c (what people read).
 #ifndef SJ_JOURNEY_INTERNAL_H
 #define SJ_JOURNEY_INTERNAL_H
 
@@ -74,6 +75,7 @@ struct sj_journey {
     // waiting
     int64_t wait_until_ms, wait_since_ms;
     int64_t keepalive_at_ms; // INT64_MAX never
+    int64_t drain_until_ms; // INT64_MAX: the client is there
     wait_reason wait_for;
     sj_admission *stands_by; // where it has a place while it waits for a gate or a reopening; NULL nowhere
     sj_admission *queue; // that it waits in, or waited in last
@@ -184,6 +186,11 @@ bool journey_is_racing(const sj_journey *j); // two attempts are under way
 bool journey_others_run(const sj_journey *j); // at least one is
 // The others have lost: their transfers are cancelled and nothing is learnt from them.
 void journey_drop_others(sj_journey *j, const attempt_state *winner, int64_t now, sj_steps *out);
+
+// ---- journey_drain.c ------------------------------------------------------------------------------------
+
+bool journey_is_draining(const sj_journey *j); // the client has left: nothing new is started
+void journey_drain_over(sj_journey *j, int64_t now, sj_steps *out);
 
 // ---- journey_after.c ------------------------------------------------------------------------------------
 

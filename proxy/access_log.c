@@ -211,6 +211,7 @@ static const struct {
     [SJ_NOTE_FALLBACK] = {"fallback", SJ_LOG_WARN, NOTE_REASON},
     [SJ_NOTE_RACE] = {"race", SJ_LOG_WARN, NOTE_MS | NOTE_REASON},
     [SJ_NOTE_QUEUED] = {"queued", SJ_LOG_DEBUG, NOTE_REASON},
+    [SJ_NOTE_DRAIN] = {"drain", SJ_LOG_INFO, NOTE_MS | NOTE_REASON},
     [SJ_NOTE_ALERT] = {"alert", SJ_LOG_WARN, NOTE_STATUS | NOTE_CLASS | NOTE_REASON},
 };
 

@@ -287,12 +287,18 @@ static void note_queued(sj_metrics *metrics, size_t target, const sj_note *note)
     add(metrics, SJ_METRIC_QUEUED, target, 0, 0, 1);
 }
 
+static void note_drain(sj_metrics *metrics, size_t target, const sj_note *note) {
+    (void)note;
+    add(metrics, SJ_METRIC_DRAINS, target, 0, 0, 1);
+}
+
 void sj_metrics_note(sj_metrics *metrics, const char *target_label, const sj_note *note) {
     static void (*const by_kind[])(sj_metrics *, size_t, const sj_note *) = {
         [SJ_NOTE_ATTEMPT] = note_attempt,       [SJ_NOTE_RETRY] = note_retry,
         [SJ_NOTE_HINT_GATE] = note_gate,        [SJ_NOTE_BREAKER] = note_breaker,
         [SJ_NOTE_BUDGET_REFUSED] = note_budget, [SJ_NOTE_FALLBACK] = note_fallback,
         [SJ_NOTE_RACE] = note_race,             [SJ_NOTE_QUEUED] = note_queued,         [SJ_NOTE_ALERT] = note_alert,
+        [SJ_NOTE_DRAIN] = note_drain,
     };
     if ((size_t)note->kind < sizeof by_kind / sizeof by_kind[0] && by_kind[note->kind])
         by_kind[note->kind](metrics, sj_labels_index(metrics->registry->targets, target_label), note);

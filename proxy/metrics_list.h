@@ -54,6 +54,8 @@
       "hint_gates_total", "Waits that an upstream asked for.") \
     X(QUEUED, COUNTER, ONE, SHARD, TARGET, NONE, NONE, \
       "queued_total", "Times that an exchange had to wait for a slot.") \
+    X(DRAINS, COUNTER, ONE, SHARD, TARGET, NONE, NONE, \
+      "drains_total", "Attempts read on after their client had left.") \
     X(ALERTS, COUNTER, ONE, SHARD, TARGET, OUTCOME, NONE, \
       "alerts_total", "Troubles that need a person: rejected credentials, untrusted certificates.") \
     X(UPSTREAM_OPENED, COUNTER, ONE, SHARD, NONE, NONE, NONE, \

@@ -138,6 +138,9 @@ static void bench_put_note(bench *b, const sj_note *n) {
     case SJ_NOTE_QUEUED:
         bench_put(b, "; queued %s", hop);
         return;
+    case SJ_NOTE_DRAIN:
+        bench_put(b, "; drain %s %" PRId64, hop, n->ms);
+        return;
     case SJ_NOTE_ALERT:
         bench_put(b, "; alert %s %s", hop, n->reason);
         return;
