@@ -173,8 +173,8 @@ void sj_journey_client_gone(sj_journey *journey, int64_t now_ms, sj_steps *out);
 // Somebody listens again, or somebody else beside the client: as long as he is there the journey goes on as before, until his deadline if that is later.
 // The journey is not over.
 void sj_journey_client_back(sj_journey *journey, int64_t deadline_ms, int64_t now_ms);
-// Nothing is read on: the program ends. CANCEL is the only step, and the journey is over. Idempotent.
-void sj_journey_abort(sj_journey *journey, int64_t now_ms, sj_steps *out);
+// Nothing is read on. CANCEL is the only step, and the journey is over; `why` stands in the trail. Idempotent.
+void sj_journey_abort(sj_journey *journey, const char *why, int64_t now_ms, sj_steps *out);
 
 // When sj_journey_timer must be called next; INT64_MAX: never. Changes with every event.
 int64_t sj_journey_due_ms(const sj_journey *journey);

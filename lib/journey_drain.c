@@ -43,8 +43,8 @@ void sj_journey_client_back(sj_journey *j, int64_t deadline_ms, int64_t now) {
         j->keepalive_at_ms = now + j->plan.keepalive_ms;
 }
 
-void sj_journey_abort(sj_journey *j, int64_t now, sj_steps *out) {
+void sj_journey_abort(sj_journey *j, const char *why, int64_t now, sj_steps *out) {
     out->count = out->note_count = 0;
     if (j->state != STATE_OVER)
-        stop(j, "shutting_down", now, out);
+        stop(j, why, now, out);
 }

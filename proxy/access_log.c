@@ -174,6 +174,8 @@ void sj_log_exchange(sj_log *log, const sj_record *record) {
     word(&line, "fallback", record->fallback);
     sj_log_line_ms(&line, "total_ms", record->total_us);
     sj_log_line_ms(&line, "first_content_ms", record->first_content_us);
+    if (record->drained_us > 0)
+        sj_log_line_ms(&line, "drained_ms", record->drained_us);
     number(&line, "wait_ms", record->wait_ms);
     number(&line, "queue_ms", record->queue_ms);
     number(&line, "upstream_ms", record->upstream_ms);

@@ -61,13 +61,18 @@ void exchange_take_notes(sj_exchange *e, const sj_steps *steps) {
     }
 }
 
+// It outlived its call, and there is nothing left to read.
+static bool is_done(const sj_exchange *e) {
+    return !e->call && e->journey && sj_journey_is_over(e->journey);
+}
+
 void exchange_take_steps(sj_exchange *e, const sj_steps *steps) {
     exchange_take_notes(e, steps);
     for (int i = 0; i < steps->count; i++) {
         assert(e->todo_count < TODO_MAX);
         e->todo[e->todo_count++] = steps->list[i];
     }
-    if (steps->count)
+    if (steps->count || is_done(e))
         exchange_line_up(e);
 }
 
@@ -168,8 +173,7 @@ static void carry_out_step(sj_exchange *e, const sj_step *s) {
 void exchange_carry_out(sj_exchange *e) {
     for (int i = 0; i < e->todo_count; i++) {
         sj_step s = e->todo[i];
-        if (e->call || s.kind == SJ_STEP_CANCEL)
-            carry_out_step(e, &s);
+        carry_out_step(e, &s);
     }
     e->todo_count = 0;
     for (int i = 0; i < LEGS_MAX; i++)
@@ -194,6 +198,8 @@ bool sj_exchange_run_todo(sj_worker *worker) {
             exchange_take_steps(e, &steps);
         }
         exchange_carry_out(e);
+        if (is_done(e))
+            exchange_dispose(e);
     }
     return any;
 }

@@ -103,40 +103,27 @@ static void on_writable(void *owner) {
     exchange_arm_timer(e);
 }
 
-// Nothing more is wanted: what it holds of the shared things is given back.
-static void abandon(sj_exchange *e) {
-    sj_steps steps;
-    sj_journey_client_gone(e->journey, exchange_now(e), &steps);
-    exchange_take_notes(e, &steps);
-    e->start_asked = false;
-    // Cancelling is allowed anywhere.
-    for (int i = 0; i < LEGS_MAX; i++) {
-        e->legs[i].answer.deaf = true;
-        if (e->legs[i].transfer)
-            sj_attempt_cancel(&e->legs[i].transfer);
-    }
-    e->todo_count = 0;
+static void on_gone(void *owner) {
+    exchange_client_left(owner);
 }
 
-static void on_gone(void *owner) {
-    sj_exchange *e = owner;
-    e->end = END_CLIENT_GONE;
-    if (e->journey)
-        abandon(e);
+static void abort_one(sj_exchange *e) {
+    exchange_abandon(e, "shutting_down");
+    leg *l = exchange_committed_leg(e);
+    if (!e->call)
+        exchange_dispose(e);
+    else if (l)
+        exchange_break(e, l, false);
+    else
+        exchange_refuse(e, SJ_REFUSAL_SHUTTING_DOWN,
+                        "This proxy is shutting down. Try again after Retry-After.", 1);
 }
 
 void sj_exchange_abort_all(sj_worker *worker) {
     for (size_t i = 0; i < worker->slot_count; i++) {
         sj_exchange *e = worker->slots[i];
-        if (!e || !e->call || !e->journey || sj_journey_is_over(e->journey))
-            continue;
-        abandon(e);
-        leg *l = exchange_committed_leg(e);
-        if (l)
-            exchange_break(e, l, false);
-        else
-            exchange_refuse(e, SJ_REFUSAL_SHUTTING_DOWN,
-                            "This proxy is shutting down. Try again after Retry-After.", 1);
+        if (e && e->journey && (!e->call || !sj_journey_is_over(e->journey)))
+            abort_one(e);
     }
 }
 
@@ -146,7 +133,8 @@ static void on_end(void *owner, bool complete) {
     e->call = NULL;
     if (e->end == END_RUNNING || e->end == END_ANSWERED)
         e->end = complete ? END_ANSWERED : END_CLIENT_GONE;
-    exchange_dispose(e);
+    if (e->end != END_CLIENT_GONE || !exchange_outlives_its_call(e))
+        exchange_dispose(e);
 }
 
 static bool on_turn(void *context) {

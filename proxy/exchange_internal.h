@@ -1,5 +1,5 @@
 // Shared by exchange.c (time and steps), exchange_life.c (from birth to end), exchange_upstream.c and exchange_client.c (the news of either side),
-// exchange_plan.c (from request to plan) and exchange_reply.c (what the client gets).
+// exchange_leave.c (the client has left), exchange_plan.c (from request to plan), exchange_reply.c (what is answered) and exchange_out.c (to whom).
 #ifndef SJ_EXCHANGE_INTERNAL_H
 #define SJ_EXCHANGE_INTERNAL_H
 
@@ -48,6 +48,12 @@ typedef enum exchange_end {
     END_CLIENT_GONE
 } exchange_end;
 
+// What an exchange that outlives its call keeps of the request.
+typedef struct kept_request {
+    sj_buffer text; // method, target, peer
+    sj_headers headers;
+} kept_request;
+
 struct sj_exchange {
     unsigned magic;
     sj_worker *worker;
@@ -55,7 +61,8 @@ struct sj_exchange {
     sj_setup *setup;
     uint64_t id;
     char request_id[20];
-    // the request; slices live as long as the call
+    // the request; slices live as long as the call, or in what is kept of it
+    kept_request *kept; // owned; NULL as long as there is a call
     sj_slice method, target, path;
     const sj_headers *headers;
     const char *peer;
@@ -86,7 +93,7 @@ struct sj_exchange {
     exchange_end end;
     sj_refusal refusal;
     int status;
-    int64_t started_ns, first_content_ns;
+    int64_t started_ns, first_content_ns, left_ns; // left: the client did, before his answer was whole; 0 no
     uint64_t bytes_in, bytes_out;
     int dropped_events;
     sj_usage usage;
@@ -118,6 +125,14 @@ void exchange_leave_todo(sj_exchange *e);
 void exchange_arm_timer(sj_exchange *e);
 leg *exchange_committed_leg(sj_exchange *e);
 
+// exchange_leave.c
+// Ends it, or reads on what runs. Allowed anywhere.
+void exchange_client_left(sj_exchange *e);
+// The same when the call ends. True: it goes on without one, and is disposed of once its journey is over.
+bool exchange_outlives_its_call(sj_exchange *e);
+void exchange_abandon(sj_exchange *e, const char *why); // nothing more is wanted, and all that is shared is given back
+void exchange_forget_kept(sj_exchange *e);
+
 // exchange_upstream.c
 extern const sj_attempt_handlers exchange_attempt_handlers;
 void exchange_hold_back(leg *l); // the client is slower than the upstream
@@ -134,6 +149,16 @@ bool exchange_authorise(sj_exchange *e);
 plan_fault exchange_plan(sj_exchange *e);
 // The transfer of one attempt. NULL: could not be made.
 sj_attempt *exchange_start_transfer(sj_exchange *e, leg *l, bool fresh, const sj_attempt_handlers *handlers);
+
+// exchange_out.c
+// How it ended for the client; what comes after he has left changes nothing.
+void exchange_set_end(sj_exchange *e, exchange_end end, sj_refusal refusal);
+void exchange_out_answer(sj_exchange *e, int status, const sj_headers *headers, sj_slice body);
+void exchange_out_answer_head(sj_exchange *e, int status, const sj_headers *headers, int64_t content_length);
+void exchange_out_begin(sj_exchange *e, int status, const sj_headers *headers, int64_t content_length);
+bool exchange_out_write(sj_exchange *e, sj_slice bytes); // true: the source has to be held back
+void exchange_out_finish(sj_exchange *e, const sj_headers *trailers);
+void exchange_out_cut(sj_exchange *e);
 
 // exchange_reply.c
 void exchange_refuse(sj_exchange *e, sj_refusal refusal, const char *message, int64_t retry_after_s);

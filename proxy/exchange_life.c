@@ -104,18 +104,20 @@ void exchange_drop_other_legs(sj_exchange *e, const leg *keep) {
             exchange_drop_leg(e, &e->legs[i]);
 }
 
-// The one place where an exchange ends (invariant 1): reached from the front's on_end alone, which comes exactly once whatever happened.
+// The one place where an exchange ends (invariant 1): reached from the front's on_end, which comes exactly once whatever happened; or later, when
+// it has been read on without a client.
 void exchange_dispose(sj_exchange *e) {
     assert(e->magic == EXCHANGE_MAGIC && !e->call);
     sj_worker *worker = e->worker;
     if (e->journey && !sj_journey_is_over(e->journey)) {
         sj_steps steps;
-        sj_journey_client_gone(e->journey, exchange_now(e), &steps);
+        sj_journey_abort(e->journey, "client_gone", exchange_now(e), &steps);
         exchange_take_steps(e, &steps);
     }
     exchange_leave_todo(e);
     exchange_drop_other_legs(e, NULL);
     exchange_record(e);
+    exchange_forget_kept(e);
     sj_headers_free(&e->saved.headers);
     sj_buffer_free(&e->saved.body);
     sj_journey_free(&e->journey);

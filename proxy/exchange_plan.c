@@ -164,6 +164,8 @@ static bool make_journey(sj_exchange *e) {
         plan.deadline_ms = now + patience.timeout_ms;
     plan.verified = e->context.verified;
     plan.keepalive_ms = keepalive_ms(e);
+    if (e->context.generation && e->route->on_client_gone == SJ_CLIENT_GONE_DRAIN)
+        plan.drain_ms = e->route->drain_for_ms;
     plan.seed = sj_rng_next(&e->worker->rng);
     e->journey = sj_journey_new(&plan);
     return e->journey != NULL;

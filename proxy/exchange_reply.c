@@ -73,15 +73,13 @@ static void begin_early(sj_exchange *e) {
     (void)add_text(&headers, "Content-Type", "text/event-stream; charset=utf-8");
     (void)add_text(&headers, "Cache-Control", "no-cache");
     add_labels(e, &headers, e->hops[sj_journey_read(e->journey).hop].label);
-    e->status = 200;
     e->head_sent = true;
-    sj_call_begin(e->call, 200, &headers, -1);
+    exchange_out_begin(e, 200, &headers, -1);
     sj_headers_free(&headers);
 }
 
 static void write_text(sj_exchange *e, sj_slice text) {
-    e->bytes_out += text.n;
-    (void)sj_call_write(e->call, text);
+    (void)exchange_out_write(e, text);
 }
 
 void exchange_keepalive(sj_exchange *e) {
@@ -92,11 +90,10 @@ void exchange_keepalive(sj_exchange *e) {
 
 static void break_with(sj_exchange *e, sj_refusal refusal, const char *message) {
     sj_buffer event = sj_buffer_with_max(8192);
-    e->end = END_BROKEN;
-    e->refusal = refusal;
+    exchange_set_end(e, END_BROKEN, refusal);
     if (sj_completion_error_event(e->context.protocol, sj_refusal_code(refusal), message, &event))
         write_text(e, sj_buffer_slice(&event));
-    sj_call_cut(e->call);
+    exchange_out_cut(e);
     sj_buffer_free(&event);
 }
 
@@ -116,21 +113,19 @@ static void break_with_answer(sj_exchange *e, sj_slice body) {
             event.p[i] = ' ';
     if (ok && sj_json_walk_object(body, any_member, NULL)) {
         write_text(e, sj_buffer_slice(&event));
-        e->end = END_BROKEN;
-        e->refusal = SJ_REFUSAL_MAX_RETRIES_EXCEEDED;
-        sj_call_cut(e->call);
+        exchange_set_end(e, END_BROKEN, SJ_REFUSAL_MAX_RETRIES_EXCEEDED);
+        exchange_out_cut(e);
     } else
         break_with(e, SJ_REFUSAL_MAX_RETRIES_EXCEEDED, "The upstream answered with an error after the stream had begun.");
     sj_buffer_free(&event);
 }
 
-static void note_answer(sj_exchange *e, int status, const sj_headers *headers, size_t hop) {
-    e->status = status;
+static void note_answer(sj_exchange *e, const sj_headers *headers, size_t hop) {
     e->answer_hop = hop;
     e->has_answer_hop = true;
     sj_text id = sj_text_into(e->upstream_request_id, sizeof e->upstream_request_id);
     sj_text_add(&id, sj_headers_get(headers, "x-request-id"));
-    if (e->first_content_ns < 0)
+    if (e->call && e->first_content_ns < 0)
         e->first_content_ns = (int64_t)uv_hrtime();
 }
 
@@ -141,16 +136,14 @@ void exchange_deliver(sj_exchange *e, int status, const sj_headers *headers, sj_
         break_with_answer(e, body);
         return;
     }
-    note_answer(e, status, headers, hop);
+    note_answer(e, headers, hop);
     if (!answer_headers(e, status, headers, hop, &out))
-        sj_call_cut(e->call);
+        exchange_out_cut(e);
     else if (e->is_head || status == 304)
-        sj_call_answer_head(e->call, status, &out, content_length);
-    else {
-        e->bytes_out += body.n;
-        sj_call_answer(e->call, status, &out, body);
-    }
-    e->end = END_ANSWERED;
+        exchange_out_answer_head(e, status, &out, content_length);
+    else
+        exchange_out_answer(e, status, &out, body);
+    exchange_set_end(e, END_ANSWERED, SJ_REFUSAL_NONE);
     sj_headers_free(&out);
 }
 
@@ -163,16 +156,15 @@ void exchange_deliver_leg(sj_exchange *e, leg *l) {
         exchange_deliver(e, answer->status, &answer->headers, sj_buffer_slice(&answer->held), answer->content_length, l->hop);
         return;
     }
-    note_answer(e, 200, &answer->headers, l->hop);
+    note_answer(e, &answer->headers, l->hop);
     write_text(e, sj_buffer_slice(&answer->held));
-    e->end = END_ANSWERED;
-    sj_call_finish(e->call, NULL);
+    exchange_set_end(e, END_ANSWERED, SJ_REFUSAL_NONE);
+    exchange_out_finish(e, NULL);
 }
 
 static void flow_on(sj_exchange *e, leg *l) {
     l->answer.committed = true;
-    e->bytes_out += l->answer.held.n;
-    if (sj_call_write(e->call, sj_buffer_slice(&l->answer.held)) > SJ_FRONT_HIGH_WATER)
+    if (exchange_out_write(e, sj_buffer_slice(&l->answer.held)))
         exchange_hold_back(l);
     else
         exchange_let_flow(l);
@@ -182,7 +174,7 @@ static void flow_on(sj_exchange *e, leg *l) {
 void exchange_commit(sj_exchange *e, leg *l) {
     sj_answer *answer = &l->answer;
     if (e->head_sent && answer->mode == SJ_ANSWER_STREAM) {
-        note_answer(e, 200, &answer->headers, l->hop);
+        note_answer(e, &answer->headers, l->hop);
         flow_on(e, l);
         return;
     }
@@ -192,14 +184,14 @@ void exchange_commit(sj_exchange *e, leg *l) {
     }
     sj_headers out;
     sj_headers_init(&out);
-    note_answer(e, answer->status, &answer->headers, l->hop);
+    note_answer(e, &answer->headers, l->hop);
     if (answer_headers(e, answer->status, &answer->headers, l->hop, &out)) {
         // Of a stream that is read, events may be dropped or supplied: its length is not known.
         int64_t length = answer->mode == SJ_ANSWER_STREAM ? -1 : answer->content_length;
-        sj_call_begin(e->call, answer->status, &out, length);
+        exchange_out_begin(e, answer->status, &out, length);
         flow_on(e, l);
     } else
-        sj_call_cut(e->call);
+        exchange_out_cut(e);
     sj_headers_free(&out);
     sj_headers_free(&answer->headers); // told; a stream may go on for long
 }
@@ -208,9 +200,9 @@ void exchange_commit(sj_exchange *e, leg *l) {
 void exchange_finish(sj_exchange *e) {
     sj_headers trailers;
     sj_headers_init(&trailers);
-    e->end = END_ANSWERED;
+    exchange_set_end(e, END_ANSWERED, SJ_REFUSAL_NONE);
     bool ok = e->trailers && sj_http_forward_answer(e->trailers, &trailers);
-    sj_call_finish(e->call, ok ? &trailers : NULL);
+    exchange_out_finish(e, ok ? &trailers : NULL);
     sj_headers_free(&trailers);
 }
 
@@ -226,8 +218,7 @@ void exchange_supply_done(sj_exchange *e, leg *l) {
 }
 
 void exchange_break(sj_exchange *e, leg *l, bool quiet) {
-    e->end = END_BROKEN;
-    e->refusal = SJ_REFUSAL_STREAM_BROKEN;
+    exchange_set_end(e, END_BROKEN, SJ_REFUSAL_STREAM_BROKEN);
     sj_buffer event = sj_buffer_with_max(8192);
     if (l && l->answer.mode == SJ_ANSWER_STREAM && !quiet) {
         char message[1536];
@@ -236,7 +227,7 @@ void exchange_break(sj_exchange *e, leg *l, bool quiet) {
         if (sj_completion_error_event(e->context.protocol, sj_refusal_code(SJ_REFUSAL_STREAM_BROKEN), message, &event))
             write_text(e, sj_buffer_slice(&event));
     }
-    sj_call_cut(e->call);
+    exchange_out_cut(e);
     sj_buffer_free(&event);
 }
 
@@ -245,9 +236,8 @@ void exchange_refuse(sj_exchange *e, sj_refusal refusal, const char *message, in
         break_with(e, refusal, message);
         return;
     }
-    e->end = END_REFUSED;
-    e->refusal = refusal;
-    e->status = sj_refusal_status(refusal);
+    int status = sj_refusal_status(refusal);
+    exchange_set_end(e, END_REFUSED, refusal);
     sj_buffer body = sj_buffer_with_max(8192);
     sj_headers headers;
     sj_headers_init(&headers);
@@ -261,13 +251,11 @@ void exchange_refuse(sj_exchange *e, sj_refusal refusal, const char *message, in
     const char *target = e->journey ? e->hops[sj_journey_read(e->journey).hop].label : "";
     add_labels(e, &headers, target);
     if (!ok)
-        sj_call_cut(e->call);
+        exchange_out_cut(e);
     else if (e->is_head)
-        sj_call_answer_head(e->call, e->status, &headers, (int64_t)body.n);
-    else {
-        e->bytes_out += body.n;
-        sj_call_answer(e->call, e->status, &headers, sj_buffer_slice(&body));
-    }
+        exchange_out_answer_head(e, status, &headers, (int64_t)body.n);
+    else
+        exchange_out_answer(e, status, &headers, sj_buffer_slice(&body));
     sj_headers_free(&headers);
     sj_buffer_free(&body);
 }
@@ -306,6 +294,7 @@ void exchange_record(sj_exchange *e) {
     char trail[TRAIL_TEXT_MAX] = "";
     sj_journey_summary summary = {0};
     const char *target = "";
+    int64_t now_ns = (int64_t)uv_hrtime();
     if (e->journey) {
         summary = sj_journey_read(e->journey);
         sj_journey_trail(e->journey, exchange_now(e), trail, sizeof trail);
@@ -328,7 +317,8 @@ void exchange_record(sj_exchange *e) {
         .attempts = summary.attempts_sent,
         .retries = summary.retries,
         .dropped_events = e->dropped_events,
-        .total_us = ((int64_t)uv_hrtime() - e->started_ns) / 1000,
+        .total_us = ((e->left_ns ? e->left_ns : now_ns) - e->started_ns) / 1000,
+        .drained_us = e->kept ? (now_ns - e->left_ns) / 1000 : 0,
         .first_content_us = e->first_content_ns < 0 ? -1 : (e->first_content_ns - e->started_ns) / 1000,
         .wait_ms = summary.wait_ms,
         .queue_ms = summary.queue_ms,

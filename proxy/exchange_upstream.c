@@ -37,11 +37,7 @@ void exchange_let_flow(leg *l) {
 
 static void on_client_bytes(void *owner, sj_slice bytes) {
     leg *l = owner;
-    sj_exchange *e = l->exchange;
-    if (!e->call)
-        return;
-    e->bytes_out += bytes.n;
-    if (sj_call_write(e->call, bytes) > SJ_FRONT_HIGH_WATER)
+    if (exchange_out_write(l->exchange, bytes))
         exchange_hold_back(l);
 }
 

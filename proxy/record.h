@@ -30,7 +30,8 @@ typedef struct sj_record {
     bool stream;
     int attempts, retries;
     int dropped_events;
-    int64_t total_us, first_content_us; // -1 none
+    int64_t total_us, first_content_us; // for the client; -1 none
+    int64_t drained_us; // for how long it was read on after he had left; 0 not
     int64_t wait_ms, queue_ms, upstream_ms;
     uint64_t bytes_in, bytes_out; // bodies
     sj_usage usage;

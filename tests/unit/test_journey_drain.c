@@ -179,8 +179,8 @@ static void the_programs_end_ends_it(void **unused) {
     bench b = bench_draining(1, true);
     gives(&b, go(&b), "start 1 a");
     gives(&b, gone(&b), "drain a 30000");
-    gives(&b, sj_journey_abort(b.journey, b.now, &b.steps), "cancel 1");
-    gives(&b, sj_journey_abort(b.journey, b.now, &b.steps), "");
+    gives(&b, sj_journey_abort(b.journey, "shutting_down", b.now, &b.steps), "cancel 1");
+    gives(&b, sj_journey_abort(b.journey, "shutting_down", b.now, &b.steps), "");
     over(&b);
     bench_free(&b);
 }

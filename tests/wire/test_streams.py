@@ -414,7 +414,6 @@ def test_a_half_closed_client_counts_as_gone(upstream, serve):
         up.until_gone(0)
 
 
-@pytest.mark.xfail(strict=True, reason="on_client_gone = drain is not built yet")
 def test_drain_reads_on_after_the_client_left(upstream, serve):
     up = upstream()
     gate = up.gate()
