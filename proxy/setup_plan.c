@@ -15,7 +15,8 @@ static int64_t race_after_ms(const sj_race_rules *race, bool stream) {
     return stream ? race->after_ms : race->after_whole_ms;
 }
 
-sj_hop sj_setup_hop(sj_setup *setup, const sj_route_config *route, size_t hop, sj_slice model, bool stream, int64_t now_ms) {
+sj_hop sj_setup_hop(sj_setup *setup, const sj_route_config *route, size_t hop, sj_slice model, bool stream,
+                    int64_t now_ms) {
     const sj_hop_config *config = &route->hops[hop];
     const sj_upstream_config *upstream = &sj_setup_config(setup)->upstreams[config->upstream];
     sj_target *target = sj_setup_target(setup, config->upstream, model, now_ms);

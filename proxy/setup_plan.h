@@ -6,7 +6,8 @@
 
 // One hop of a route for a request of that model; its target is made if need be (NULL: out of memory). Who asks and with what body is not known
 // here: credential and rewrites_model are the caller's to set.
-sj_hop sj_setup_hop(sj_setup *setup, const sj_route_config *route, size_t hop, sj_slice model, bool stream, int64_t now_ms);
+sj_hop sj_setup_hop(sj_setup *setup, const sj_route_config *route, size_t hop, sj_slice model, bool stream,
+                    int64_t now_ms);
 
 // What the configuration says of an exchange on that route that begins now; the rest is the caller's.
 sj_plan sj_setup_plan(const sj_setup *setup, const sj_route_config *route, int64_t now_ms);

@@ -132,12 +132,13 @@ def is_ready(port):
 
 
 class Proxy(Program):
-    """`stormjib -c FILE` with the settings given, ready to serve."""
+    """`stormjib -c FILE` with the settings given, as values or as text, ready to serve."""
 
     def __init__(self, folder, settings, env=None, name="stormjib", wait=True, extra_listen=()):
         self.port, self.admin_port = free_port(), free_port()
         listen = f"127.0.0.1:{self.port}"
-        self.settings = {"listen": [listen, *extra_listen] if extra_listen else listen, "admin": f"127.0.0.1:{self.admin_port}", **settings}
+        own = {"listen": [listen, *extra_listen] if extra_listen else listen, "admin": f"127.0.0.1:{self.admin_port}"}
+        self.settings = conf.settings(own) + settings if isinstance(settings, str) else {**own, **settings}
         self.file = pathlib.Path(folder) / f"{name}.conf"
         self.write(self.settings)
         super().__init__(folder, ["-c", self.file], env, name)
