@@ -2,7 +2,6 @@
 #include "config_text.h"
 
 #include <dirent.h>
-#include <libgen.h>
 
 #define UP "upstreams = { a = { base_url = \"http://127.0.0.1:9101/v1\"; }; };\n"
 
@@ -346,36 +345,44 @@ static void test_document_loads(void **state) {
     sj_buffer_free(&out);
 }
 
-// Everything in conf/ runs as it is.
-static void test_shipped_files(void **state) {
-    (void)state;
-    static const char *const variables[] = {"STRONG_KEY", "OPENAI_API_KEY", "STORMJIB_CLIENT_KEYS",
-                                            "STORMJIB_ADMIN_TOKEN"};
-    for (size_t i = 0; i < sizeof variables / sizeof *variables; i++)
-        (void)setenv(variables[i], "secret-value", 1);
-    char here[] = __FILE__, folder[4096], path[4400];
-    (void)snprintf(folder, sizeof folder, "%s/../../conf", dirname(here));
+static void check_shipped(const char *path) {
+    sj_config *c = load_file(path);
+    assert_string_equal(said_error, "");
+    assert_string_equal(said_warnings, "");
+    assert_string_equal(c->path, path);
+    assert_round_trip(c);
+    char *shown = print_config(c);
+    assert_null(strstr(shown, "secret-value"));
+    free(shown);
+    sj_config_unref(&c);
+}
+
+static int check_folder(const char *folder) {
     DIR *dir = opendir(folder);
     assert_non_null(dir);
     int seen = 0;
     for (struct dirent *entry; (entry = readdir(dir));) {
+        char path[4400];
         size_t n = strlen(entry->d_name);
         if (n < 5 || strcmp(entry->d_name + n - 5, ".conf") != 0)
             continue;
         (void)snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
-        sj_config *c = load_file(path);
-        assert_string_equal(said_error, "");
-        assert_string_equal(said_warnings, "");
-        assert_string_equal(c->path, path);
-        assert_round_trip(c);
-        char *shown = print_config(c);
-        assert_null(strstr(shown, "secret-value"));
-        free(shown);
-        sj_config_unref(&c);
+        check_shipped(path);
         seen++;
     }
     (void)closedir(dir);
-    assert_true(seen >= 4);
+    return seen;
+}
+
+// Everything in conf/ runs as it is.
+static void test_shipped_files(void **state) {
+    (void)state;
+    static const char *const variables[] = {"STRONG_KEY", "OPENAI_API_KEY", "STORMJIB_CLIENT_KEYS",
+                                            "STORMJIB_ADMIN_TOKEN", "OPENROUTER_API_KEY"};
+    for (size_t i = 0; i < sizeof variables / sizeof *variables; i++)
+        (void)setenv(variables[i], "secret-value", 1);
+    assert_true(check_folder(SJ_CONF) >= 4);
+    assert_true(check_folder(SJ_CONF "/cases") >= 17);
 }
 
 int main(void) {
