@@ -301,6 +301,7 @@ void exchange_record(sj_exchange *e) {
         target = e->hops[e->has_answer_hop ? e->answer_hop : summary.hop].label;
     }
     sj_record record = {
+        .health = e->is_health,
         .request_id = e->request_id,
         .peer = e->peer,
         .method = e->method,
@@ -328,6 +329,6 @@ void exchange_record(sj_exchange *e) {
         .usage = e->usage,
     };
     sj_metrics_exchange(e->worker->metrics, &record);
-    if (!e->is_health)
+    if (!record.health)
         sj_log_exchange(e->worker->log, &record);
 }

@@ -218,8 +218,10 @@ void sj_metrics_exchange_started(sj_metrics *metrics) {
 }
 
 void sj_metrics_exchange(sj_metrics *metrics, const sj_record *record) {
-    size_t target = sj_labels_index(metrics->registry->targets, record->target);
     add(metrics, SJ_METRIC_IN_FLIGHT, 0, 0, 0, (uint64_t)-1);
+    if (record->health)
+        return;
+    size_t target = sj_labels_index(metrics->registry->targets, record->target);
     add(metrics, SJ_METRIC_EXCHANGES, target, record->result, status_class(record->status), 1);
     if (record->status)
         add(metrics, SJ_METRIC_RESPONSES, status_index(record->status), 0, 0, 1);

@@ -15,6 +15,7 @@ typedef enum sj_result {
 } sj_result;
 
 typedef struct sj_record {
+    bool health; // somebody asked how we are: neither counted nor logged
     const char *request_id;
     const char *peer;
     sj_slice method;

@@ -79,6 +79,8 @@ def test_several_workers_serve(upstream, serve, workers):
 def test_health_pages_are_answered_here(plain, path):
     assert plain.proxy.ask("GET", path).status == 200
     assert plain.up.log == []
+    eventually(lambda: plain.proxy.metric("stormjib_exchanges_in_flight") == 0)
+    assert "stormjib_exchanges_total{" not in plain.proxy.metrics()
 
 
 def test_health_pages_need_no_key(upstream, serve):
