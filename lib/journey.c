@@ -68,6 +68,7 @@ static void complete(sj_journey *j, attempt_state *a, const sj_attempt_over *ove
         .end = SJ_END_WHOLE, .status = a->status, .error_code = "", .error_message = ""};
     sj_verdict v = a->said == SAID_ERROR ? a->error : journey_judge(j, a, &facts);
     journey_note_attempt(j, a, &v, true, now, out);
+    (void)journey_learn_key(j, a, &v, now, out);
     journey_teach(j, a, &v, over, now);
     journey_settle(j, a, v.breaker, false, false, now, out);
     if (supply_done)
@@ -113,7 +114,8 @@ void sj_journey_admitted(sj_journey *j, int64_t now, sj_steps *out) {
 static void gate_ahead(const sj_journey *j, const attempt_state *a, int64_t now, sj_steps *out) {
     const sj_hop *h = journey_hop(j, a->hop);
     int64_t ms = journey_sooner(a->hint.exhausted_ms, FORECAST_MAX_MS);
-    sj_target_gate(h->target, h->credential, now + ms, now, now);
+    sj_target_gate(h->target, a->permit.credential, now + ms, now, now);
+    journey_rest_key(j, a, ms, now);
     sj_note *n = journey_note(out, SJ_NOTE_HINT_GATE, a->hop, "exhausted");
     n->ms = ms;
     n->source = "x-ratelimit-remaining";
@@ -177,7 +179,7 @@ void sj_journey_attempt_error(sj_journey *j, int attempt, const char *code, cons
         .sent = true,
     };
     sj_verdict v = journey_judge(j, a, &over.facts);
-    if (journey_shows_error(j, a, &v)) {
+    if (journey_shows_error(j, a, &v, now)) {
         a->said = SAID_ERROR; // the upstream may end as it likes now
         a->error = v;
         commit(j, a, now, out);

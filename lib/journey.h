@@ -10,6 +10,7 @@
 #define SJ_JOURNEY_H
 
 #include "backoff.h"
+#include "keys.h"
 #include "refusal.h"
 #include "sticky.h"
 #include "target.h"
@@ -30,6 +31,8 @@ typedef struct sj_hop {
     const char *label;            // "upstream/model" as shown in labels; borrowed
     const sj_retry_policy *retry; // borrowed
     uint64_t credential;          // hash of what would be sent there
+    sj_keys *keys;                // the upstream has several: which one is sent. NULL: one or none. Borrowed
+    const uint64_t *credentials;  // with keys: their hashes. Borrowed
     int64_t first_byte_timeout_ms, idle_timeout_ms, answer_timeout_ms;
     int64_t max_open_wait_ms;     // 0: fail at once
     int64_t context_tokens;       // declared context of its model, 0 unknown
@@ -89,6 +92,7 @@ typedef struct sj_step {
     sj_step_kind kind;
     int attempt; // from 1
     size_t hop;
+    size_t key; // START: which of the hop's keys, from 0
     bool fresh, quiet;
     sj_refusal refusal;
     int64_t retry_after_s; // REFUSE: 0 none
@@ -106,12 +110,14 @@ typedef enum sj_note_kind {
     SJ_NOTE_QUEUED,
     SJ_NOTE_DRAIN,    // the client has left, its attempt is read on: ms at most
     SJ_NOTE_ALERT,    // credential or TLS trouble: worth a warning
+    SJ_NOTE_KEY,      // one of several keys rests from now on, or is accepted again: key, reason, ms of rest
     SJ_NOTE_GRANT,    // another exchange shall look at its place in the queue: post `wake`; never left out
 } sj_note_kind;
 
 typedef struct sj_note {
     sj_note_kind kind;
     size_t hop;
+    int key;              // which of several, from 1; 0: there is nothing to choose
     int status;
     sj_class class;
     int64_t ms;           // duration or delay

@@ -15,6 +15,8 @@ typedef struct ended {
     sj_verdict verdict;
     sj_retry_hint hint;
     bool real_answer; // a whole HTTP answer that could be delivered as it is
+    bool next_key; // it was its key that was refused, and another one is fit
+    bool saved;
 } ended;
 
 // ---- giving up ------------------------------------------------------------------------------------------
@@ -66,10 +68,10 @@ void journey_give_up(sj_journey *j, int64_t now, sj_steps *out) {
         journey_refuse(j, SJ_REFUSAL_CIRCUIT_OPEN, j->earliest_ms - now + 1, now, out);
 }
 
-static void save_answer(sj_journey *j, const ended *e, sj_steps *out) {
+static void save_answer(sj_journey *j, ended *e, sj_steps *out) {
     if (!e->real_answer || (j->saved && j->saved_hop < j->hop))
         return;
-    j->saved = true;
+    j->saved = e->saved = true;
     j->saved_hop = j->hop;
     j->saved_upstream_ms = j->upstream_ms;
     sj_step *s = journey_step(out, SJ_STEP_SAVE);
@@ -111,9 +113,9 @@ typedef struct pause {
 } pause;
 
 // Never early, and not all at the same moment; in what the deadline leaves, half is for the attempt itself.
-static pause pause_as_told(sj_journey *j, const ended *e, bool next_available, int64_t left_ms) {
+static pause pause_as_told(sj_journey *j, const ended *e, bool next_available, int64_t left_ms, int64_t now) {
     const sj_retry_policy *policy = journey_hop(j, j->hop)->retry;
-    int64_t hint = e->hint.wait_ms;
+    int64_t hint = journey_keys_back_in(j, j->hop, e->hint.wait_ms, now);
     int64_t spread = journey_sooner(hint / 2, HINT_SPREAD_MAX_MS);
     bool fits = hint < left_ms && hint <= policy->max_hint_ms;
     bool too_long = next_available && hint > j->plan.fallback_gate_ms;
@@ -150,23 +152,37 @@ static void note_retry(sj_journey *j, const sj_verdict *v, const pause *p, sj_st
     n->status = v->status;
 }
 
-// Whether another attempt here is allowed at all.
-static bool is_retriable(const sj_journey *j, const sj_verdict *v, bool next_available) {
+static bool has_attempts_left(const sj_journey *j, bool next_available) {
     const sj_retry_policy *policy = journey_hop(j, j->hop)->retry;
     int limit = next_available ? policy->max_attempts_before_fallback : policy->max_attempts;
-    if (j->plan.client_retrying)
-        limit = 1;
+    return j->hops[j->hop].counted < (j->plan.client_retrying ? 1 : limit);
+}
+
+// Whether another attempt here is allowed at all.
+static bool is_retriable(const sj_journey *j, const sj_verdict *v, bool next_available) {
     if (v->class == SJ_CLASS_TIMED_OUT && next_available) // do not ask a silent target twice
         return false;
-    return v->retry_here && may_repeat(j, v) && j->hops[j->hop].counted < limit;
+    return v->retry_here && may_repeat(j, v) && has_attempts_left(j, next_available);
 }
 
 // The breaker has opened, perhaps for this very failure: a sleep here would be for nothing.
 static bool is_shut(const sj_journey *j, int64_t now) {
     const sj_hop *h = journey_hop(j, j->hop);
     int64_t at;
-    sj_admit answer = sj_target_would_admit(h->target, h->credential, now, &at);
+    sj_admit answer = sj_target_would_admit(h->target, journey_credential(j, j->hop, now), now, &at);
     return answer == SJ_ADMIT_BREAKER_OPEN || answer == SJ_ADMIT_GLOBAL_OPEN;
+}
+
+// For the attempt to come.
+static bool pay_retry(sj_journey *j, const sj_verdict *v, int64_t now, sj_steps *out) {
+    bool gentle = journey_is_gentle(v->class) || v->class == SJ_CLASS_QUOTA;
+    if (!sj_target_charge(journey_hop(j, j->hop)->target, gentle, now, &j->next_charge)) {
+        (void)journey_note(out, SJ_NOTE_BUDGET_REFUSED, j->hop, v->reason);
+        return false;
+    }
+    j->next_hop = j->hop;
+    j->next_is_paid = true;
+    return true;
 }
 
 // Every stop is tested before the sleep (BEHAVIOUR 4 and 5). False: no other attempt here; *why, when it is not the attempt's own reason.
@@ -180,22 +196,22 @@ static bool retry_here(sj_journey *j, const ended *e, const char **why, int64_t 
         return false;
     }
     int64_t left_ms = j->plan.deadline_ms - now;
-    pause p = e->hint.source != SJ_HINT_NONE ? pause_as_told(j, e, next_available, left_ms)
-                                             : pause_by_formula(j, e, left_ms);
+    pause p = e->next_key ? (pause){.possible = left_ms > 0, .hinted = true, .source = "next_key"}
+              : e->hint.source != SJ_HINT_NONE ? pause_as_told(j, e, next_available, left_ms, now)
+                                               : pause_by_formula(j, e, left_ms);
     if (!p.possible)
         return false;
-    if (!sj_target_charge(journey_hop(j, j->hop)->target, journey_is_gentle(v->class), now,
-                          &j->next_charge)) {
-        (void)journey_note(out, SJ_NOTE_BUDGET_REFUSED, j->hop, v->reason);
+    if (!pay_retry(j, v, now, out)) {
         *why = "budget";
         return false;
     }
-    j->next_hop = j->hop;
-    j->next_is_paid = true;
     if (!p.hinted)
         j->unhinted_wait_ms += p.ms;
     note_retry(j, v, &p, out);
-    journey_wait_until(j, j->hop, now + p.ms, WAIT_BACKOFF, now);
+    if (e->next_key)
+        journey_choose(j, j->hop, NULL, now, out);
+    else
+        journey_wait_until(j, j->hop, now + p.ms, WAIT_BACKOFF, now);
     return true;
 }
 
@@ -223,11 +239,25 @@ static void try_again(sj_journey *j, const ended *e, int64_t now, sj_steps *out)
         journey_give_up(j, now, out);
 }
 
+// A dead key's successor is asked free of charge: that was no attempt at an answer. After a quota it is a retry like others.
+static bool try_next_key(sj_journey *j, const sj_verdict *v, int64_t now, sj_steps *out) {
+    bool is_free = v->class == SJ_CLASS_CREDENTIAL;
+    if (now >= j->plan.deadline_ms)
+        return false;
+    if (!is_free && !(has_attempts_left(j, journey_has_available_next(j, now)) && pay_retry(j, v, now, out)))
+        return false;
+    j->next_hop = j->hop;
+    j->next_is_free = is_free;
+    note_retry(j, v, &(pause){.source = "next_key"}, out);
+    journey_choose(j, j->hop, NULL, now, out);
+    return true;
+}
+
 // ---- after an attempt -----------------------------------------------------------------------------------
 
-typedef enum way { WAY_TRY_AGAIN, WAY_NEXT_TARGET, WAY_GIVE_UP, WAY_DELIVER } way;
+typedef enum way { WAY_TRY_AGAIN, WAY_NEXT_KEY, WAY_NEXT_TARGET, WAY_GIVE_UP, WAY_DELIVER } way;
 
-static way way_on(const sj_journey *j, const sj_verdict *v) {
+static way way_on(const sj_journey *j, const sj_verdict *v, bool next_key) {
     switch (v->class) {
     case SJ_CLASS_SUCCESS:
         return WAY_DELIVER;
@@ -237,6 +267,8 @@ static way way_on(const sj_journey *j, const sj_verdict *v) {
     case SJ_CLASS_TOO_LONG:
     case SJ_CLASS_QUOTA:
     case SJ_CLASS_NO_MODEL:
+        if (next_key)
+            return WAY_NEXT_KEY;
         if (v->retry_here) // x-should-retry: true, 409 by option
             return WAY_TRY_AGAIN;
         if (v->next_target && journey_moves(j) && journey_has_next(j))
@@ -261,6 +293,12 @@ static void go(sj_journey *j, const ended *e, way w, int64_t now, sj_steps *out)
     case WAY_TRY_AGAIN:
         try_again(j, e, now, out);
         return;
+    case WAY_NEXT_KEY:
+        if (try_next_key(j, v, now, out))
+            return;
+        w = way_on(j, v, false); // what has been saved is no longer there to be delivered
+        go(j, e, w == WAY_DELIVER && e->saved ? WAY_GIVE_UP : w, now, out);
+        return;
     case WAY_NEXT_TARGET:
         journey_advance(j, longer ? journey_next_for_longer(j) : j->hop + 1, v->reason, now, out);
         return;
@@ -280,7 +318,7 @@ static void set_gate(const sj_journey *j, const attempt_state *a, const sj_verdi
         return;
     const sj_hop *h = journey_hop(j, a->hop);
     int64_t ms = journey_sooner(a->hint.wait_ms, GATE_MAX_MS);
-    sj_target_gate(h->target, h->credential, now + ms, a->started_ms, now);
+    sj_target_gate(h->target, a->permit.credential, now + ms, a->started_ms, now);
     sj_note *n = journey_note(out, SJ_NOTE_HINT_GATE, a->hop, v->reason);
     n->ms = ms;
     n->source = sj_hint_source_name(a->hint.source);
@@ -300,9 +338,19 @@ static bool is_real_answer(const attempt_state *a, const sj_attempt_over *over, 
     return over->facts.end == SJ_END_WHOLE && a->status > 0 && (a->status >= 400 || !disguised);
 }
 
-bool journey_shows_error(sj_journey *j, const attempt_state *a, const sj_verdict *v) {
+bool journey_shows_error(sj_journey *j, const attempt_state *a, const sj_verdict *v, int64_t now) {
     j->hop = a->hop;
-    return way_on(j, v) == WAY_DELIVER && !journey_is_racing(j); // the other one may still answer
+    return way_on(j, v, journey_has_next_key(j, a, v, now)) == WAY_DELIVER &&
+           !journey_is_racing(j); // the other one may still answer
+}
+
+// For the case that nothing better comes. A dead key's 401 would tell of the wrong trouble once another key has been asked.
+static bool is_worth_keeping(const sj_journey *j, const sj_verdict *v, way w) {
+    if (v->class == SJ_CLASS_SUCCESS)
+        return false;
+    bool dead_key = w == WAY_NEXT_KEY && v->class == SJ_CLASS_CREDENTIAL;
+    bool goes_on = w == WAY_TRY_AGAIN || w == WAY_NEXT_KEY || w == WAY_NEXT_TARGET;
+    return (goes_on && !dead_key) || journey_is_racing(j);
 }
 
 void journey_ended_before_commit(sj_journey *j, attempt_state *a, const sj_attempt_over *over,
@@ -312,8 +360,9 @@ void journey_ended_before_commit(sj_journey *j, attempt_state *a, const sj_attem
     e.real_answer = is_real_answer(a, over, v);
     j->hop = a->hop;
     journey_note_attempt(j, a, v, over->sent, now, out);
-    way w = way_on(j, v);
-    if (w == WAY_TRY_AGAIN || w == WAY_NEXT_TARGET || (v->class != SJ_CLASS_SUCCESS && journey_is_racing(j)))
+    e.next_key = journey_learn_key(j, a, v, now, out);
+    way w = way_on(j, v, e.next_key);
+    if (is_worth_keeping(j, v, w))
         save_answer(j, &e, out);
     if (transferring) // what is to be kept has been kept
         journey_step(out, SJ_STEP_CANCEL)->attempt = a->id;

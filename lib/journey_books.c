@@ -88,6 +88,7 @@ static void note_ended(sj_journey *j, const attempt_state *a, const char *word, 
     sj_text_copy(entry->word, sizeof entry->word, word);
     entry->stale = class == SJ_CLASS_STALE;
     sj_note *n = journey_note(out, SJ_NOTE_ATTEMPT, a->hop, word);
+    n->key = journey_hop(j, a->hop)->keys ? (int)a->key + 1 : 0;
     n->class = class;
     n->status = a->status;
     n->ms = ms;
@@ -107,6 +108,7 @@ void journey_note_attempt(sj_journey *j, const attempt_state *a, const sj_verdic
     if (!v->alert)
         return;
     sj_note *n = journey_note(out, SJ_NOTE_ALERT, a->hop, v->reason);
+    n->key = journey_hop(j, a->hop)->keys ? (int)a->key + 1 : 0;
     n->class = v->class;
     n->status = a->status;
 }
@@ -127,8 +129,11 @@ static sj_target *target_of(const sj_journey *j, size_t hop) {
 sj_admit journey_admit(sj_journey *j, size_t hop, sj_permit *permit, int64_t *retry_at, int64_t now,
                        sj_steps *out) {
     sj_changes changes = {0};
-    sj_admit answer =
-        sj_target_admit(target_of(j, hop), journey_hop(j, hop)->credential, now, permit, retry_at, &changes);
+    const sj_hop *h = journey_hop(j, hop);
+    size_t key = journey_key(j, hop, now);
+    j->hops[hop].key = (uint8_t)key;
+    sj_admit answer = sj_target_admit(h->target, h->keys ? h->credentials[key] : h->credential, now, permit,
+                                      retry_at, &changes);
     note_changes(out, hop, &changes);
     return answer;
 }
@@ -185,6 +190,8 @@ static void teach_limit(sj_admission *admission, const attempt_state *a, const s
                         bool connect_timed_out, int64_t now) {
     if (v->class == SJ_CLASS_SUCCESS)
         sj_admission_succeeded(admission, a->started_ms, now);
+    else if (a->spared) // a key's limit, not the upstream's
+        return;
     else if (v->class == SJ_CLASS_THROTTLED || (v->class == SJ_CLASS_FAILING && v->status == 529))
         sj_admission_congested(admission, SJ_CONGESTION_REFUSED, a->started_ms, now);
     else if (connect_timed_out || (v->class == SJ_CLASS_FAILING && v->status == 503))

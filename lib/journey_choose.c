@@ -44,7 +44,7 @@ bool journey_has_available_next(const sj_journey *j, int64_t now) {
         const sj_hop *h = journey_hop(j, hop);
         int64_t at;
         if (journey_is_candidate(j, hop) &&
-            sj_target_would_admit(h->target, h->credential, now, &at) == SJ_ADMIT_YES)
+            sj_target_would_admit(h->target, journey_credential(j, hop, now), now, &at) == SJ_ADMIT_YES)
             return true;
     }
     return false;
@@ -74,6 +74,7 @@ void journey_start(sj_journey *j, size_t hop, const sj_permit *permit, int64_t n
     *a = (attempt_state){
         .id = ++j->last_attempt_id,
         .hop = hop,
+        .key = j->hops[hop].key,
         .permit = *permit,
         .charge = j->next_charge,
         .started_ms = now,
@@ -89,6 +90,7 @@ void journey_start(sj_journey *j, size_t hop, const sj_permit *permit, int64_t n
     sj_step *s = journey_step(out, SJ_STEP_START);
     s->attempt = a->id;
     s->hop = hop;
+    s->key = a->key;
     s->fresh = j->next_is_fresh;
     j->hop = hop;
     j->next_charge = (sj_charge){0}; // the attempt's now
@@ -145,8 +147,10 @@ static bool gate_is_bearable(const sj_journey *j, size_t hop, int64_t until_ms, 
 // everybody has a turn.
 static void wait_at_gate(sj_journey *j, size_t hop, int64_t until_ms, int64_t now) {
     const sj_hop *h = journey_hop(j, hop);
-    if (j->gate_turn_ms <= until_ms)
-        j->gate_turn_ms = sj_target_gate_turn(h->target, h->credential, now, &j->rng);
+    uint64_t credential = journey_credential(j, hop, now);
+    if (j->gate_turn_ms <= until_ms || j->gate_credential != credential)
+        j->gate_turn_ms = sj_target_gate_turn(h->target, credential, now, &j->rng);
+    j->gate_credential = credential;
     int64_t turn = j->gate_turn_ms;
     if (turn < until_ms || turn >= j->plan.deadline_ms)
         turn = until_ms;
@@ -196,7 +200,7 @@ static bool has_free_next(const sj_journey *j, int64_t now) {
         const sj_hop *h = journey_hop(j, hop);
         int64_t at;
         if (!journey_is_candidate(j, hop) ||
-            sj_target_would_admit(h->target, h->credential, now, &at) != SJ_ADMIT_YES)
+            sj_target_would_admit(h->target, journey_credential(j, hop, now), now, &at) != SJ_ADMIT_YES)
             continue;
         sj_admission_stats slots = sj_admission_read(sj_target_admission(h->target));
         if (slots.waiting == 0 && slots.in_flight < slots.limit)
@@ -259,7 +263,7 @@ static bool take(sj_journey *j, size_t hop, survey *seen, int64_t now, sj_steps 
 static bool offer(sj_journey *j, size_t hop, survey *seen, int64_t now, sj_steps *out) {
     const sj_hop *h = journey_hop(j, hop);
     int64_t at = INT64_MAX;
-    sj_admit answer = sj_target_would_admit(h->target, h->credential, now, &at);
+    sj_admit answer = sj_target_would_admit(h->target, journey_credential(j, hop, now), now, &at);
     j->hop = hop;
     if (hop != j->next_hop) {
         journey_forget_next(j);
@@ -343,7 +347,8 @@ static void start_chain(sj_journey *j, int64_t now, sj_steps *out) {
         bool closed = state == SJ_BREAKER_CLOSED || state == SJ_BREAKER_DISABLED;
         first = sj_sticky_first(j->plan.sticky, closed, now);
         int64_t at;
-        if (!closed && sj_target_would_admit(strong->target, strong->credential, now, &at) == SJ_ADMIT_YES)
+        if (!closed &&
+            sj_target_would_admit(strong->target, journey_credential(j, 0, now), now, &at) == SJ_ADMIT_YES)
             first = 0;
         if (first >= j->plan.hop_count || !journey_is_candidate(j, first))
             first = 0;

@@ -1,7 +1,7 @@
 // Shared by the files of the journey and included by nobody else:
 // journey.c (events and time), journey_choose.c (which target next, and when), journey_after.c (what follows an attempt's end),
 // journey_books.c (what is told, and what is taken and given back), journey_race.c (two targets at once), journey_drain.c (the client has left),
-// journey_text.c (what people read).
+// journey_keys.c (which key), journey_text.c (what people read).
 #ifndef SJ_JOURNEY_INTERNAL_H
 #define SJ_JOURNEY_INTERNAL_H
 
@@ -27,6 +27,8 @@ typedef struct hop_state {
     int64_t previous_wait_ms;
     bool unsent_retry_used, stale_retry_used;
     bool exhausted; // never again in this exchange
+    uint8_t key; // for the attempt that is being started
+    int keys_refused;
     bool
         requested; // asked at least once: counted as a request in its target's budget, the next one is a retry
 } hop_state;
@@ -37,6 +39,8 @@ typedef enum said { SAID_SOME, SAID_ALL_BUT_DONE, SAID_ALL, SAID_ERROR } said;
 typedef struct attempt_state {
     int id; // 0: free place
     size_t hop;
+    size_t key;
+    bool spared; // refused for its key while another one is fit
     bool inspected, content, held;
     int status;
     sj_retry_hint hint;
@@ -81,6 +85,7 @@ struct sj_journey {
     sj_admission *queue; // that it waits in, or waited in last
     bool holds_route;
     int64_t gate_turn_ms, gate_look_ms; // of the gate being waited at; 0 none
+    uint64_t gate_credential; // whose gate that is
     int64_t probe_look_ms; // while all probes are out; 0 none
     int64_t unhinted_wait_ms; // towards max_wait_total
     int64_t open_wait_ms; // towards max_open_wait
@@ -192,6 +197,20 @@ void journey_drop_others(sj_journey *j, const attempt_state *winner, int64_t now
 bool journey_is_draining(const sj_journey *j); // the client has left: nothing new is started
 void journey_drain_over(sj_journey *j, int64_t now, sj_steps *out);
 
+// ---- journey_keys.c -------------------------------------------------------------------------------------
+
+// What an attempt that began now would be sent with: the key's place, and its hash.
+size_t journey_key(const sj_journey *j, size_t hop, int64_t now);
+uint64_t journey_credential(const sj_journey *j, size_t hop, int64_t now);
+// The attempt's end as far as its key is concerned. True: the key was refused and another one may be asked.
+bool journey_learn_key(sj_journey *j, attempt_state *a, const sj_verdict *v, int64_t now, sj_steps *out);
+// What that would say, without learning.
+bool journey_has_next_key(const sj_journey *j, const attempt_state *a, const sj_verdict *v, int64_t now);
+// The attempt was the last for so long with its key.
+void journey_rest_key(const sj_journey *j, const attempt_state *a, int64_t ms, int64_t now);
+// How long a wait is really asked for when other keys may be back before.
+int64_t journey_keys_back_in(const sj_journey *j, size_t hop, int64_t hint_ms, int64_t now);
+
 // ---- journey_after.c ------------------------------------------------------------------------------------
 
 sj_verdict journey_judge(const sj_journey *j, const attempt_state *a, const sj_attempt_facts *facts);
@@ -199,7 +218,7 @@ sj_verdict journey_judge(const sj_journey *j, const attempt_state *a, const sj_a
 void journey_ended_before_commit(sj_journey *j, attempt_state *a, const sj_attempt_over *over,
                                  bool transferring, int64_t now, sj_steps *out);
 // Whether an error that came as an event is to be shown as it is: there is nowhere better to go.
-bool journey_shows_error(sj_journey *j, const attempt_state *a, const sj_verdict *v);
+bool journey_shows_error(sj_journey *j, const attempt_state *a, const sj_verdict *v, int64_t now);
 void journey_refuse(sj_journey *j, sj_refusal refusal, int64_t retry_after_ms, int64_t now, sj_steps *out);
 // By one that could not get in, or not in time: with what the queue really takes.
 void journey_refuse_queue(sj_journey *j, sj_refusal refusal, sj_admission *queue, int64_t now, sj_steps *out);

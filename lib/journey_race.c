@@ -41,7 +41,7 @@ static bool may_race(const sj_journey *j, size_t silent, size_t hop, int64_t now
     const sj_hop *from = journey_hop(j, silent), *to = journey_hop(j, hop);
     int64_t at;
     return journey_is_candidate(j, hop) && (from->race_other_model || from->model == to->model) &&
-           sj_target_would_admit(to->target, to->credential, now, &at) == SJ_ADMIT_YES;
+           sj_target_would_admit(to->target, journey_credential(j, hop, now), now, &at) == SJ_ADMIT_YES;
 }
 
 static bool start_beside(sj_journey *j, size_t hop, int64_t now, sj_steps *out) {

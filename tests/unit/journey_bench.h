@@ -144,6 +144,9 @@ static void bench_put_note(bench *b, const sj_note *n) {
     case SJ_NOTE_ALERT:
         bench_put(b, "; alert %s %s", hop, n->reason);
         return;
+    case SJ_NOTE_KEY:
+        bench_put(b, "; key %d %s %" PRId64, n->key, n->reason, n->ms);
+        return;
     case SJ_NOTE_GRANT:
         bench_put(b, "; grant %" PRIu64, n->wake.exchange_id);
         return;
@@ -152,12 +155,12 @@ static void bench_put_note(bench *b, const sj_note *n) {
 
 static void bench_put_step(bench *b, const sj_step *s) {
     static const char *const words[] = {
-        [SJ_STEP_START] = "start",      [SJ_STEP_CANCEL] = "cancel",
-        [SJ_STEP_SAVE] = "save",        [SJ_STEP_COMMIT] = "commit",
-        [SJ_STEP_DELIVER] = "deliver",  [SJ_STEP_DELIVER_SAVED] = "deliver saved",
-        [SJ_STEP_SUPPLY_DONE] = "done", [SJ_STEP_FINISH] = "finish",
-        [SJ_STEP_KEEPALIVE] = "keepalive",
-        [SJ_STEP_BREAK] = "break",      [SJ_STEP_REFUSE] = "refuse",
+        [SJ_STEP_START] = "start",         [SJ_STEP_CANCEL] = "cancel",
+        [SJ_STEP_SAVE] = "save",           [SJ_STEP_COMMIT] = "commit",
+        [SJ_STEP_DELIVER] = "deliver",     [SJ_STEP_DELIVER_SAVED] = "deliver saved",
+        [SJ_STEP_SUPPLY_DONE] = "done",    [SJ_STEP_FINISH] = "finish",
+        [SJ_STEP_KEEPALIVE] = "keepalive", [SJ_STEP_BREAK] = "break",
+        [SJ_STEP_REFUSE] = "refuse",
     };
     bench_put(b, "; %s", words[s->kind]);
     if (s->kind == SJ_STEP_REFUSE)
@@ -168,6 +171,8 @@ static void bench_put_step(bench *b, const sj_step *s) {
         bench_put(b, " %d", s->attempt);
     if (s->kind == SJ_STEP_START)
         bench_put(b, " %s%s", bench_labels[s->hop], s->fresh ? " fresh" : "");
+    if (s->kind == SJ_STEP_START && b->hops[s->hop].keys)
+        bench_put(b, " key %zu", s->key + 1);
     if (s->quiet)
         bench_put(b, " quiet");
 }
