@@ -197,7 +197,8 @@ enum {
     NOTE_DELAY = 8,
     NOTE_REASON = 16,
     NOTE_SOURCE = 32,
-    NOTE_CHANGE = 64
+    NOTE_CHANGE = 64,
+    NOTE_KEY = 128 // which of several; left out where there is nothing to choose
 };
 
 static const struct {
@@ -205,7 +206,7 @@ static const struct {
     sj_log_level level;
     unsigned parts;
 } notes[] = {
-    [SJ_NOTE_ATTEMPT] = {"attempt", SJ_LOG_INFO, NOTE_STATUS | NOTE_CLASS | NOTE_MS | NOTE_REASON},
+    [SJ_NOTE_ATTEMPT] = {"attempt", SJ_LOG_INFO, NOTE_KEY | NOTE_STATUS | NOTE_CLASS | NOTE_MS | NOTE_REASON},
     [SJ_NOTE_RETRY] = {"retry", SJ_LOG_WARN, NOTE_DELAY | NOTE_SOURCE | NOTE_REASON},
     [SJ_NOTE_HINT_GATE] = {"hint_gate", SJ_LOG_WARN, NOTE_DELAY | NOTE_SOURCE | NOTE_REASON},
     [SJ_NOTE_BREAKER] = {"breaker", SJ_LOG_WARN, NOTE_CHANGE},
@@ -214,7 +215,8 @@ static const struct {
     [SJ_NOTE_RACE] = {"race", SJ_LOG_WARN, NOTE_MS | NOTE_REASON},
     [SJ_NOTE_QUEUED] = {"queued", SJ_LOG_DEBUG, NOTE_REASON},
     [SJ_NOTE_DRAIN] = {"drain", SJ_LOG_INFO, NOTE_MS | NOTE_REASON},
-    [SJ_NOTE_ALERT] = {"alert", SJ_LOG_WARN, NOTE_STATUS | NOTE_CLASS | NOTE_REASON},
+    [SJ_NOTE_ALERT] = {"alert", SJ_LOG_WARN, NOTE_KEY | NOTE_STATUS | NOTE_CLASS | NOTE_REASON},
+    [SJ_NOTE_KEY] = {"key", SJ_LOG_WARN, NOTE_KEY | NOTE_STATUS | NOTE_CLASS | NOTE_DELAY | NOTE_REASON},
 };
 
 static void change(sj_log_line *line, const sj_note *note) {
@@ -237,6 +239,8 @@ void sj_log_note(sj_log *log, const char *request_id, const char *target_label, 
     begin(log, &line, level, notes[note->kind].event);
     word(&line, "request_id", request_id);
     word(&line, "target", target_label);
+    if ((parts & NOTE_KEY) && note->key)
+        sj_log_line_int(&line, "key", note->key);
     if ((parts & NOTE_STATUS) && note->status)
         sj_log_line_int(&line, "status", note->status);
     if (parts & NOTE_CLASS)

@@ -27,7 +27,7 @@ const char *sj_result_name(sj_result result); // "ok", "refused", "broken", "cli
 
 // At the end of an exchange. Level: info; warn when refused or broken by us.
 void sj_log_exchange(sj_log *log, const sj_record *record);
-// target_label: of the note's hop. Level: warn for retry, breaker, hint_gate, fallback, budget_refused and alert; info for a failed attempt;
+// target_label: of the note's hop. Level: warn for retry, breaker, hint_gate, fallback, budget_refused, alert and key; info for a failed attempt;
 // debug for a good attempt and for queued. Kinds that nobody needs to see (grant) are ignored.
 void sj_log_note(sj_log *log, const char *request_id, const char *target_label, const sj_note *note);
 

@@ -99,6 +99,23 @@ static void answers(sj_json_out *w, sj_registry *registry) {
     end(w, "}");
 }
 
+// By their place in the configuration (invariant 8).
+static void several_keys(sj_json_out *w, sj_keys *keys, int64_t now_ms) {
+    begin(w, "keys", "[");
+    for (size_t i = 0; keys && i < sj_keys_count(keys) && w->ok; i++) {
+        sj_key_stats stats = sj_keys_read(keys, i, now_ms);
+        begin(w, NULL, "{");
+        number(w, "key", (int64_t)i + 1);
+        text(w, "state", stats.resting ? sj_key_trouble_name(stats.trouble) : "fit");
+        boolean(w, "present", stats.present);
+        number(w, "back_in_ms", stats.resting ? stats.back_ms - now_ms : 0);
+        for (int trouble = 0; trouble < SJ_KEY_TROUBLES; trouble++)
+            number(w, sj_key_trouble_name((sj_key_trouble)trouble), (int64_t)stats.refusals[trouble]);
+        end(w, "}");
+    }
+    end(w, "]");
+}
+
 static void upstreams(sj_json_out *w, const sj_server_view *view) {
     begin(w, "upstreams", "[");
     for (size_t i = 0; i < view->upstream_count && w->ok; i++) {
@@ -110,6 +127,7 @@ static void upstreams(sj_json_out *w, const sj_server_view *view) {
         number(w, "limit", stats.limit);
         number(w, "limit_max", stats.max);
         number(w, "limit_cuts", (int64_t)stats.cuts);
+        several_keys(w, view->keys ? view->keys[i] : NULL, view->now_ms);
         end(w, "}");
     }
     end(w, "]");

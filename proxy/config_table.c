@@ -150,7 +150,7 @@ static const sj_key upstream_keys[] = {
     {"api_key", SJ_KEY_SECRET, AT(sj_upstream_source, api_key), .min = 1, .max = 4096,
      .example = "${OPENAI_API_KEY}", .help = "our credential there"},
     {"api_keys", SJ_KEY_SECRETS, AT(sj_upstream_source, v.api_keys), .min = 1, .max = 64,
-     .example = "${KEY_A},${KEY_B}", .help = "several, used in turn; a 401 moves on to the next"},
+     .example = "${KEY_A},${KEY_B}", .help = "several: one that is refused (401, 403, 429, quota) gives way to the next and rests"},
     {"auth", SJ_KEY_ENUM, AT(sj_upstream_source, v.auth), .names = auth_names, .example = "key",
      .help = "\"key\" is the default with api_key, \"client\" passes the client's own credential on, "
              "\"none\" sends none; "

@@ -89,7 +89,7 @@ static void start(sj_exchange *e, const sj_step *s) {
         if (!e->legs[i].attempt || !e->legs[i].transfer)
             l = &e->legs[i];
     exchange_drop_leg(e, l);
-    *l = (leg){.exchange = e, .attempt = s->attempt, .hop = s->hop};
+    *l = (leg){.exchange = e, .attempt = s->attempt, .hop = s->hop, .key = s->key};
     sj_answer_init(&l->answer, &e->context);
     l->transfer = exchange_start_transfer(e, l, s->fresh, &exchange_attempt_handlers);
     if (l->transfer)

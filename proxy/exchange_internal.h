@@ -19,7 +19,7 @@ enum {
 typedef struct leg {
     sj_exchange *exchange;
     int attempt; // the journey's number, 0: free
-    size_t hop;
+    size_t hop, key;
     sj_attempt *transfer; // NULL once it has ended or was cancelled
     sj_answer answer;
     bool held_back; // because the client is slow

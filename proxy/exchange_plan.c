@@ -211,11 +211,11 @@ static bool is_kept_from(const sj_exchange *e, size_t upstream, sj_slice name) {
     return sj_slice_equal_nocase(name, SJ_SLICE("Cookie")) && !is_clients_origin(e, upstream);
 }
 
-static bool add_key(const sj_upstream_config *upstream, sj_headers *out) {
-    if (upstream->auth != SJ_AUTH_KEY || upstream->api_key_count == 0)
+static bool add_key(const sj_upstream_config *upstream, size_t key, sj_headers *out) {
+    if (upstream->auth != SJ_AUTH_KEY || key >= upstream->api_key_count)
         return true;
     sj_buffer value = sj_buffer_with_max(16 * 1024);
-    bool ok = sj_buffer_text(&value, upstream->api_key_prefix) && sj_buffer_text(&value, upstream->api_keys[0]) &&
+    bool ok = sj_buffer_text(&value, upstream->api_key_prefix) && sj_buffer_text(&value, upstream->api_keys[key]) &&
               sj_headers_add(out, sj_slice_of(upstream->api_key_header), sj_buffer_slice(&value));
     sj_buffer_free(&value);
     return ok;
@@ -231,7 +231,8 @@ static bool add_forwarded(const sj_exchange *e, sj_headers *out) {
            sj_headers_add(out, SJ_SLICE("X-Forwarded-Proto"), SJ_SLICE("http"));
 }
 
-static bool request_headers(const sj_exchange *e, size_t upstream_index, sj_headers *out) {
+static bool request_headers(const sj_exchange *e, const leg *l, sj_headers *out) {
+    size_t upstream_index = e->requests[l->hop].upstream;
     const sj_upstream_config *upstream = &exchange_config(e)->upstreams[upstream_index];
     bool ok = sj_http_forward_request(e->headers, out);
     for (size_t i = out->count; i-- > 0;) {
@@ -241,7 +242,7 @@ static bool request_headers(const sj_exchange *e, size_t upstream_index, sj_head
     }
     for (size_t i = 0; ok && i < upstream->header_count; i++)
         ok = sj_headers_add(out, sj_slice_of(upstream->headers[i].name), sj_slice_of(upstream->headers[i].value));
-    return ok && add_key(upstream, out) && add_forwarded(e, out);
+    return ok && add_key(upstream, l->key, out) && add_forwarded(e, out);
 }
 
 static const char *model_json(sj_exchange *e, size_t hop) {
@@ -276,7 +277,7 @@ sj_attempt *exchange_start_transfer(sj_exchange *e, leg *l, bool fresh, const sj
     sj_body_cursor cursor;
     bool ok = sj_http_upstream_target(sj_slice_of(upstream->base_path), e->target,
                                       sj_slice_of(upstream->query), &target) &&
-              request_headers(e, e->requests[l->hop].upstream, &headers) &&
+              request_headers(e, l, &headers) &&
               (!e->body || request_body(e, l->hop, &cursor));
     sj_attempt_spec spec = {
         .origin = sj_setup_origin(e->setup, e->requests[l->hop].upstream),

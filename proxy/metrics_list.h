@@ -92,6 +92,10 @@
       "upstream_limit_max", "Slots that an upstream may have: max_concurrent.") \
     X(SLOTS_CUTS, COUNTER, ONE, READ, UPSTREAM, NONE, NONE, \
       "upstream_limit_cuts_total", "Times that an upstream's congestion cut its limit.") \
+    X(KEY_RESTING, GAUGE, ONE, READ, UPSTREAM, KEY, NONE, \
+      "key_resting", "1 while one of an upstream's several keys rests because the upstream refused it.") \
+    X(KEY_REFUSALS, COUNTER, ONE, READ, UPSTREAM, KEY, REASON, \
+      "key_refusals_total", "Times that the upstream refused one of its several keys: dead (401, 403) or exhausted (429, quota).") \
     X(WORKERS, GAUGE, ONE, READ, NONE, NONE, NONE, \
       "workers", "Worker threads.") \
     X(DRAINING, GAUGE, ONE, READ, NONE, NONE, NONE, \

@@ -259,6 +259,30 @@ static void read_slots(sj_writer *w, sj_metric metric, const char *name) {
     }
 }
 
+static void one_key(sj_writer *w, sj_metric metric, const char *name, const char *upstream, const sj_key_stats *stats, const char *key) {
+    if (metric == SJ_METRIC_KEY_RESTING) {
+        labelled(w, name, (const char *[]){"upstream", upstream, "key", key, NULL}, stats->resting);
+        return;
+    }
+    for (int i = 0; i < SJ_KEY_TROUBLES; i++) {
+        const char *pairs[] = {"upstream", upstream, "key", key, "reason", sj_key_trouble_name((sj_key_trouble)i), NULL};
+        labelled(w, name, pairs, (double)stats->refusals[i]);
+    }
+}
+
+// Keys are known by their place in the configuration alone (invariant 8).
+static void read_keys(sj_writer *w, sj_metric metric, const char *name) {
+    for (size_t i = 0; w->view && w->view->keys && i < w->view->upstream_count; i++) {
+        sj_keys *keys = w->view->keys[i];
+        for (size_t k = 0; keys && k < sj_keys_count(keys) && w->ok; k++) {
+            sj_key_stats stats = sj_keys_read(keys, k, w->view->now_ms);
+            char number[SCRATCH];
+            (void)snprintf(number, sizeof number, "%u", (unsigned)k + 1);
+            one_key(w, metric, name, w->view->upstream_names[i], &stats, number);
+        }
+    }
+}
+
 static void read_server(sj_writer *w, sj_metric metric, const char *name) {
     if (metric == SJ_METRIC_WORKERS)
         plain(w, name, w->registry->workers);
@@ -334,6 +358,8 @@ static void (*const readers[SJ_METRIC_COUNT])(sj_writer *, sj_metric, const char
     [SJ_METRIC_SLOTS_LIMIT] = read_slots,
     [SJ_METRIC_SLOTS_MAX] = read_slots,
     [SJ_METRIC_SLOTS_CUTS] = read_slots,
+    [SJ_METRIC_KEY_RESTING] = read_keys,
+    [SJ_METRIC_KEY_REFUSALS] = read_keys,
     [SJ_METRIC_GLOBAL_STATE] = read_server,
     [SJ_METRIC_WORKERS] = read_server,
     [SJ_METRIC_DRAINING] = read_server,

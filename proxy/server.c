@@ -331,12 +331,15 @@ void sj_server_view_take(sj_server *server, sj_server_view *view) {
     view->global = sj_setup_global(setup);
     const char **names = calloc(view->config->upstream_count, sizeof *names);
     sj_admission **admissions = calloc(view->config->upstream_count, sizeof *admissions);
-    if (names && admissions)
+    sj_keys **keys = calloc(view->config->upstream_count, sizeof *keys);
+    if (names && admissions && keys)
         view->upstream_count = view->config->upstream_count;
     for (size_t i = 0; i < view->upstream_count; i++) {
         names[i] = view->config->upstreams[i].name;
         admissions[i] = sj_setup_admission(setup, i);
+        keys[i] = sj_setup_keys(setup, i);
     }
+    view->keys = keys;
     view->upstream_names = names;
     view->admissions = admissions;
 }
@@ -346,6 +349,7 @@ void sj_server_view_release(sj_server_view *view) {
     sj_target_list_free(&list);
     free((void *)(uintptr_t)view->upstream_names);
     free((void *)(uintptr_t)view->admissions);
+    free((void *)(uintptr_t)view->keys);
     sj_config_unref(&view->config);
     sj_setup_unref(&view->setup);
     *view = (sj_server_view){0};

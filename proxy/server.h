@@ -3,6 +3,7 @@
 #define SJ_SERVER_H
 
 #include "config.h"
+#include "keys.h"
 
 typedef struct sj_server sj_server;
 
@@ -28,6 +29,7 @@ typedef struct sj_server_view {
     size_t target_count;
     const char *const *upstream_names;
     sj_admission *const *admissions; // by upstream
+    sj_keys *const *keys; // by upstream: of those that have several, else NULL; NULL: of none
     size_t upstream_count;
     sj_global_breaker *global;
     sj_config *config; // referenced

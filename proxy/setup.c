@@ -1,5 +1,7 @@
 #include "setup.h"
 
+#include "key_ring.h"
+
 #include <assert.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -33,6 +35,7 @@ struct sj_setup {
     atomic_int *global_refs; // shared with the setups before and after
     upstream_state **upstreams;
     uint64_t *origin_hashes, *key_hashes;
+    sj_key_ring **rings; // of upstreams with several keys
     sj_sticky **stickies; // by route
     route_state **routes; // those with a bound of their own
     char mock_origin[40];
@@ -200,6 +203,28 @@ sj_sticky *sj_setup_sticky(const sj_setup *setup, const sj_route_config *route) 
     return setup->stickies[route - setup->config->routes];
 }
 
+static sj_key_ring *ring_before(const sj_setup *previous, const sj_upstream_config *config) {
+    for (size_t i = 0; previous && i < previous->config->upstream_count; i++) {
+        const sj_upstream_config *upstream = &previous->config->upstreams[i];
+        if (strcmp(upstream->name, config->name) == 0 && strcmp(upstream->base_url, config->base_url) == 0)
+            return previous->rings[i];
+    }
+    return NULL;
+}
+
+static bool take_keys(sj_setup *setup, const sj_setup *previous, size_t upstream) {
+    const sj_upstream_config *config = &setup->config->upstreams[upstream];
+    uint64_t hashes[SJ_KEYS_MAX];
+    size_t count = config->api_key_count < SJ_KEYS_MAX ? config->api_key_count : SJ_KEYS_MAX;
+    for (size_t i = 0; i < count; i++)
+        hashes[i] = sj_setup_hash(setup, sj_slice_of(config->api_keys[i]));
+    if (count > 0)
+        setup->key_hashes[upstream] = hashes[0];
+    if (count > 1)
+        setup->rings[upstream] = sj_key_ring_new(hashes, count, ring_before(previous, config));
+    return count <= 1 || setup->rings[upstream];
+}
+
 sj_setup *sj_setup_new(sj_config *config, sj_setup *previous, int mock_port, uint64_t seed, int64_t now_ms) {
     size_t n = config->upstream_count;
     sj_setup *setup = calloc(1, sizeof *setup);
@@ -212,16 +237,15 @@ sj_setup *sj_setup_new(sj_config *config, sj_setup *previous, int mock_port, uin
     setup->upstreams = calloc(n, sizeof *setup->upstreams);
     setup->origin_hashes = calloc(n, sizeof *setup->origin_hashes);
     setup->key_hashes = calloc(n, sizeof *setup->key_hashes);
+    setup->rings = calloc(n, sizeof *setup->rings);
     setup->stickies = calloc(config->route_count, sizeof *setup->stickies);
-    bool ok = setup->upstreams && setup->origin_hashes && setup->key_hashes && make_stickies(setup) &&
+    bool ok = setup->upstreams && setup->origin_hashes && setup->key_hashes && setup->rings && make_stickies(setup) &&
               make_routes(setup, previous) && take_global(setup, previous, now_ms);
     for (size_t i = 0; ok && i < n; i++) {
         const sj_upstream_config *upstream = &config->upstreams[i];
         setup->upstreams[i] = take_over(previous, upstream);
         setup->origin_hashes[i] = hash_bytes(0, sj_slice_of(sj_setup_origin(setup, i)));
-        if (upstream->api_key_count)
-            setup->key_hashes[i] = sj_setup_hash(setup, sj_slice_of(upstream->api_keys[0]));
-        ok = setup->upstreams[i] != NULL;
+        ok = setup->upstreams[i] != NULL && take_keys(setup, previous, i);
     }
     if (!ok)
         sj_setup_unref(&setup);
@@ -254,6 +278,9 @@ void sj_setup_unref(sj_setup **slot) {
     free(setup->routes);
     free(setup->origin_hashes);
     free(setup->key_hashes);
+    for (size_t i = 0; setup->rings && i < setup->config->upstream_count; i++)
+        sj_key_ring_unref(&setup->rings[i]);
+    free(setup->rings);
     sj_config_unref(&setup->config);
     free(setup);
 }
@@ -269,6 +296,12 @@ const char *sj_setup_origin(const sj_setup *setup, size_t upstream) {
 
 uint64_t sj_setup_hash(const sj_setup *setup, sj_slice credential) { return hash_bytes(setup->seed, credential); }
 uint64_t sj_setup_key_hash(const sj_setup *setup, size_t upstream) { return setup->key_hashes[upstream]; }
+sj_keys *sj_setup_keys(const sj_setup *setup, size_t upstream) {
+    return setup->rings[upstream] ? sj_key_ring_keys(setup->rings[upstream]) : NULL;
+}
+const uint64_t *sj_setup_key_hashes(const sj_setup *setup, size_t upstream) {
+    return setup->rings[upstream] ? sj_key_ring_credentials(setup->rings[upstream]) : NULL;
+}
 bool sj_setup_same_origin(const sj_setup *setup, size_t a, size_t b) { return setup->origin_hashes[a] == setup->origin_hashes[b]; }
 
 // ---- targets --------------------------------------------------------------------------------------------------------------------

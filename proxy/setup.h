@@ -6,6 +6,7 @@
 #define SJ_SETUP_H
 
 #include "config.h"
+#include "keys.h"
 
 typedef struct sj_setup sj_setup;
 
@@ -34,6 +35,9 @@ sj_target *sj_setup_target(sj_setup *setup, size_t upstream, sj_slice model, int
 uint64_t sj_setup_hash(const sj_setup *setup, sj_slice credential);
 // Of the upstream's own key, worked out once; 0 when it has none.
 uint64_t sj_setup_key_hash(const sj_setup *setup, size_t upstream);
+// What is known of its keys when it has several, and their hashes; else NULL. Borrowed.
+sj_keys *sj_setup_keys(const sj_setup *setup, size_t upstream);
+const uint64_t *sj_setup_key_hashes(const sj_setup *setup, size_t upstream);
 // Scheme, host and port are the same.
 bool sj_setup_same_origin(const sj_setup *setup, size_t a, size_t b);
 

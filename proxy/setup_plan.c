@@ -24,6 +24,8 @@ sj_hop sj_setup_hop(sj_setup *setup, const sj_route_config *route, size_t hop, s
         .target = target,
         .label = target ? sj_target_name(target) : "",
         .retry = &config->retry,
+        .keys = sj_setup_keys(setup, config->upstream),
+        .credentials = sj_setup_key_hashes(setup, config->upstream),
         .first_byte_timeout_ms = upstream->first_byte_timeout_ms,
         .idle_timeout_ms = upstream->idle_timeout_ms,
         .answer_timeout_ms = upstream->answer_timeout_ms,

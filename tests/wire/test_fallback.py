@@ -171,7 +171,6 @@ def test_without_a_client_key_nobody_comes_in(upstream, serve, headers):
     assert (got.status, got.code, up.log) == (401, "unauthorized", [])
 
 
-@pytest.mark.xfail(strict=True, reason="api_keys: rotation after a 401 is not built yet")
 def test_a_refused_key_gives_way_to_the_next(upstream, serve):
     def by_key(call):
         return chat() if call.request.get("authorization") == "Bearer sk-good" else fail(401, "invalid_api_key")
