@@ -50,11 +50,15 @@ bool sj_journey_is_over(const sj_journey *j) {
 static void commit(sj_journey *j, attempt_state *a, int64_t now, sj_steps *out) {
     assert(j->state == STATE_ATTEMPTING); // invariant 2
     journey_drop_others(j, a, now, out);
-    if (a->status < 400 && a->said != SAID_ERROR)
+    if (a->status < 400 && a->said != SAID_ERROR && !a->content)
         journey_content(j, a, now, out);
     j->hop = a->hop;
-    j->upstream_ms = now - a->started_ms;
-    a->committed_ms = now;
+    if (j->mend)
+        journey_mended(j, a->hop, now, out);
+    else {
+        j->upstream_ms = now - a->started_ms;
+        j->committed_ms = now;
+    }
     sj_step *s = journey_step(out, SJ_STEP_COMMIT);
     s->attempt = a->id;
     s->hop = a->hop;
@@ -77,15 +81,19 @@ static void complete(sj_journey *j, attempt_state *a, const sj_attempt_over *ove
     journey_end(j, now, out);
 }
 
-static sj_step *break_off(sj_journey *j, attempt_state *a, const char *word, int64_t now, sj_steps *out) {
+static void settle_broken(sj_journey *j, attempt_state *a, const char *word, int64_t now, sj_steps *out) {
     sj_verdict v = {.class = SJ_CLASS_MALFORMED};
     sj_text_copy(v.reason, sizeof v.reason, word);
     journey_note_attempt(j, a, &v, true, now, out);
     journey_settle(j, a, SJ_EFFECT_FAILURE, false, false, now, out);
-    sj_step *s = journey_step(out, SJ_STEP_BREAK);
-    s->refusal = SJ_REFUSAL_STREAM_BROKEN;
-    journey_end(j, now, out);
-    return s;
+}
+
+static void break_off(sj_journey *j, attempt_state *a, const char *word, int64_t now, sj_steps *out) {
+    int attempt = a->id;
+    size_t hop = a->hop;
+    settle_broken(j, a, word, now, out);
+    if (!journey_mend(j, attempt, hop, word, now, out))
+        journey_break(j, false, now, out);
 }
 
 // What the stream has said counts for more than how the connection went down behind it.
@@ -95,7 +103,7 @@ static void ended_after_commit(sj_journey *j, attempt_state *a, const sj_attempt
     if (a->said != SAID_SOME || over->lacks_only_done || (over->whole && clean))
         complete(j, a, over, over->lacks_only_done && a->said != SAID_ERROR, now, out);
     else
-        (void)break_off(j, a, clean ? "incomplete" : "cut", now, out);
+        break_off(j, a, clean ? "incomplete" : "cut", now, out);
 }
 
 // ---- events ---------------------------------------------------------------------------------------------
@@ -143,18 +151,32 @@ void sj_journey_attempt_says(sj_journey *j, int attempt, unsigned says, int64_t 
     a->active_ms = now;
     if (a->said != SAID_ERROR && (says & (SJ_SAYS_ALL_BUT_DONE | SJ_SAYS_WHOLE)))
         a->said = says & SJ_SAYS_WHOLE ? SAID_ALL : SAID_ALL_BUT_DONE;
-    bool speaks = says & (SJ_SAYS_CONTENT | SJ_SAYS_FINISH);
+    // While a stream is mended an error's text is no content.
+    bool speaks = says & (SJ_SAYS_CONTENT | SJ_SAYS_FINISH) && !(j->mend && a->status >= 400);
     bool held_back = j->plan.verified && a->inspected && !(says & SJ_SAYS_OVERFLOW);
-    if (j->state != STATE_ATTEMPTING || !speaks)
+    if (j->state != STATE_ATTEMPTING)
         return;
-    if (held_back && !a->content) // the target has shown what it can; the race is over
-        journey_content(j, a, now, out);
-    else if (!held_back)
+    if (speaks && !held_back)
         commit(j, a, now, out);
+    else if ((speaks || says & SJ_SAYS_AGAIN) && !a->content) // the target has shown what it can; the race is over
+        journey_content(j, a, now, out);
 }
 
 static void cancel(const attempt_state *a, sj_steps *out) {
     journey_step(out, SJ_STEP_CANCEL)->attempt = a->id;
+}
+
+// A refusal would be said again; what is too long, or paid for no longer, only another target may have an answer to.
+static void error_after_commit(sj_journey *j, attempt_state *a, const sj_verdict *v, int64_t now,
+                               sj_steps *out) {
+    int attempt = a->id;
+    size_t hop = a->hop;
+    bool mendable = a->said == SAID_SOME && v->class != SJ_CLASS_REFUSED;
+    cancel(a, out);
+    settle_broken(j, a, "error_event", now, out);
+    j->hops[hop].exhausted |= v->next_target && !v->retry_here;
+    if (!mendable || !journey_mend(j, attempt, hop, "error_event", now, out))
+        journey_break(j, true, now, out);
 }
 
 void sj_journey_attempt_error(sj_journey *j, int attempt, const char *code, const char *message, int64_t now,
@@ -164,11 +186,6 @@ void sj_journey_attempt_error(sj_journey *j, int attempt, const char *code, cons
     if (!a || a->said >= SAID_ALL)
         return;
     a->active_ms = now;
-    if (j->state == STATE_COMMITTED) {
-        cancel(a, out);
-        break_off(j, a, "error_event", now, out)->quiet = true;
-        return;
-    }
     sj_attempt_over over = {
         .facts = {.end = SJ_END_WHOLE,
                   .status = a->status,
@@ -179,6 +196,10 @@ void sj_journey_attempt_error(sj_journey *j, int attempt, const char *code, cons
         .sent = true,
     };
     sj_verdict v = journey_judge(j, a, &over.facts);
+    if (j->state == STATE_COMMITTED) {
+        error_after_commit(j, a, &v, now, out);
+        return;
+    }
     if (journey_shows_error(j, a, &v, now)) {
         a->said = SAID_ERROR; // the upstream may end as it likes now
         a->error = v;
@@ -227,7 +248,7 @@ static void look_at_queue(sj_journey *j, int64_t now, sj_steps *out) {
     if (answer != SJ_SLOT_LATE)
         return;
     journey_forget_next(j);
-    if (j->saved)
+    if (j->saved || j->mend)
         journey_give_up(j, now, out);
     else
         journey_refuse_queue(j, SJ_REFUSAL_QUEUE_TIMEOUT, j->queue, now, out);
@@ -249,7 +270,7 @@ static int64_t committed_due(const sj_journey *j, const attempt_state *a) {
     int64_t silence_ms = a->said == SAID_SOME ? journey_hop(j, a->hop)->idle_timeout_ms : QUIET_COMPLETES_MS;
     int64_t due = a->held ? INT64_MAX : a->active_ms + silence_ms;
     if (j->plan.stream_max_ms > 0)
-        due = journey_sooner(due, a->committed_ms + j->plan.stream_max_ms);
+        due = journey_sooner(due, j->committed_ms + j->plan.stream_max_ms);
     return due;
 }
 
@@ -305,8 +326,12 @@ static void attempt_timed_out(sj_journey *j, attempt_state *a, int64_t now, sj_s
         return;
     }
     cancel(a, out);
-    if (a->said == SAID_SOME)
-        (void)break_off(j, a, "timeout", now, out);
+    bool too_long = j->plan.stream_max_ms > 0 && now >= j->committed_ms + j->plan.stream_max_ms;
+    if (a->said == SAID_SOME && too_long) {
+        settle_broken(j, a, "timeout", now, out);
+        journey_break(j, false, now, out);
+    } else if (a->said == SAID_SOME)
+        break_off(j, a, "timeout", now, out);
     else
         complete(j, a, NULL, a->said == SAID_ALL_BUT_DONE, now, out);
 }

@@ -1,11 +1,13 @@
 // The journey: the plan of one exchange as a pure state machine. Fed events with a time stamp, it answers with steps; it reads no clock, no
 // socket and no random device, and reaches what it shares only through target and admission calls. The same code runs in the live proxy and in
-// a test that plays a month in a second. One owner, no locking. Source of the rules: BEHAVIOUR 3-7 and 9.
+// a test that plays a month in a second. One owner, no locking. Source of the rules: BEHAVIOUR 3-7, 9 and 12.
 //
 //   admitted ──> choosing ──start──> attempting ──content──> committed ──> over
 //                  ^  │  ^               │ ended: retry / next target          ^
 //                  │  v  └── waiting <───┤                                     │
 //                queued (slot)           └── deliver / refuse ─────────────────┘
+//
+// A committed stream that breaks goes back to choosing when it may be mended; nothing is delivered or refused then, it goes on or is broken off.
 #ifndef SJ_JOURNEY_H
 #define SJ_JOURNEY_H
 
@@ -43,7 +45,15 @@ typedef struct sj_hop {
     int64_t race_after_ms;
     bool race_other_model;
     uint64_t model; // hash of the model it is asked for
+    bool prefill; // it goes on from a partial answer
 } sj_hop;
+
+// How a stream that broke after commit is mended (BEHAVIOUR 12).
+typedef enum sj_mend {
+    SJ_MEND_NONE,
+    SJ_MEND_REPLAY,   // the same request anew: what the client has is swallowed as it comes again
+    SJ_MEND_CONTINUE, // a request that ends with the partial answer
+} sj_mend;
 
 typedef enum sj_repeat {
     SJ_REPEAT_FREELY, // generation paths
@@ -61,8 +71,10 @@ typedef struct sj_plan {
     bool replayable;      // false: background, store beyond default, hosted tools with replay = false: never repeated once sent
     bool stream;          // the request asked for a stream
     bool client_retrying; // x-stainless-retry-count >= 1: one attempt per target, paying the budget
-    int64_t deadline_ms;  // absolute; bounds the time to commit
+    int64_t deadline_ms;  // absolute; bounds the time to commit, and rescues
     bool verified;        // a stream is held back until it is complete: a break is then invisible
+    bool rescue;          // a stream that breaks after commit may be mended
+    bool rescue_other_model; // also by a target of another model
     int64_t keepalive_ms; // before commit of a stream: how often the client gets a sign of life; 0 off
     int64_t stream_max_ms;// after commit; 0 off
     int64_t fallback_gate_ms;
@@ -79,6 +91,7 @@ typedef enum sj_step_kind {
     SJ_STEP_CANCEL,      // drop attempt `attempt`; nothing more of it is wanted
     SJ_STEP_SAVE,        // keep attempt `attempt`'s whole answer: it may be delivered later (replaces one kept before)
     SJ_STEP_COMMIT,      // what is held of attempt `attempt` goes to the client now, and everything after it as it comes
+    SJ_STEP_MEND,        // attempt `attempt`'s committed stream broke, and the client is to get the rest of it from elsewhere
     SJ_STEP_DELIVER,     // attempt `attempt`'s whole held answer goes to the client; the exchange is over
     SJ_STEP_DELIVER_SAVED,
     SJ_STEP_KEEPALIVE,   // a sign of life for the client, who gets his head with the first one
@@ -94,6 +107,7 @@ typedef struct sj_step {
     size_t hop;
     size_t key; // START: which of the hop's keys, from 0
     bool fresh, quiet;
+    sj_mend mend; // START: what for
     sj_refusal refusal;
     int64_t retry_after_s; // REFUSE: 0 none
 } sj_step;
@@ -107,6 +121,7 @@ typedef enum sj_note_kind {
     SJ_NOTE_BUDGET_REFUSED,
     SJ_NOTE_FALLBACK, // to hop, reason
     SJ_NOTE_RACE, // another target is asked beside the silent one: hop, ms of silence
+    SJ_NOTE_RESCUED, // a broken stream goes on from hop: ms since it broke, source is how, reason what broke it
     SJ_NOTE_QUEUED,
     SJ_NOTE_DRAIN,    // the client has left, its attempt is read on: ms at most
     SJ_NOTE_ALERT,    // credential or TLS trouble: worth a warning
@@ -152,11 +167,16 @@ enum {
     SJ_SAYS_ALL_BUT_DONE = 1 << 8, // with this event the stream is complete but for [DONE]
     SJ_SAYS_WHOLE = 1 << 9,        // with this event the stream is complete by its protocol
     SJ_SAYS_OVERFLOW = 1 << 10,    // no more can be held back
+    SJ_SAYS_AGAIN = 1 << 11,       // what mends a broken stream says what the client has already
 };
 void sj_journey_attempt_says(sj_journey *journey, int attempt, unsigned says, int64_t now_ms, sj_steps *out);
 // An error event in an inspected stream; code and message are borrowed for the call. Before commit it may end the attempt (then CANCEL is among
 // the steps); after commit it has been passed on by the carrier, and the answer ends there.
 void sj_journey_attempt_error(sj_journey *journey, int attempt, const char *code, const char *message, int64_t now_ms, sj_steps *out);
+// What could mend the committed stream if it broke now. Told before any event that may tell of a break; false, false until then.
+void sj_journey_can_mend(sj_journey *journey, bool replay, bool go_on);
+// The attempt was started to mend a stream and says something else, or is no stream.
+void sj_journey_attempt_diverged(sj_journey *journey, int attempt, int64_t now_ms, sj_steps *out);
 // The transfer is over. facts.end is how; borrowed for the call. lacks_only_done / whole: what the protocol reader says of a stream.
 typedef struct sj_attempt_over {
     sj_attempt_facts facts;
@@ -190,11 +210,14 @@ bool sj_journey_is_over(const sj_journey *journey);
 typedef struct sj_journey_summary {
     int attempts_sent;
     int retries;
+    int rescues; // streams that went on after they broke
     size_t hop;             // of the answer, or of the last attempt
     const char *fallback;   // reason, NULL when the first target answered; owned by the journey
     int64_t wait_ms, queue_ms, upstream_ms; // upstream_ms: of the attempt that answered
 } sj_journey_summary;
 sj_journey_summary sj_journey_read(const sj_journey *journey);
+// The committed stream broke, and nothing has gone on with it yet.
+bool sj_journey_is_mending(const sj_journey *journey);
 // "a/m 503 410ms, wait 520ms, b/n 200 150ms": bounded to size, NUL-terminated. A running attempt shows as its label alone.
 void sj_journey_trail(const sj_journey *journey, int64_t now_ms, char *out, size_t size);
 // What was tried and what to do, for our own error text.

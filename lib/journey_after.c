@@ -1,5 +1,6 @@
 #include "journey_internal.h"
 
+#include <assert.h>
 #include <stdio.h>
 
 enum {
@@ -22,6 +23,7 @@ typedef struct ended {
 // ---- giving up ------------------------------------------------------------------------------------------
 
 void journey_refuse(sj_journey *j, sj_refusal refusal, int64_t retry_after_ms, int64_t now, sj_steps *out) {
+    assert(!j->mend);
     sj_step *s = journey_step(out, SJ_STEP_REFUSE);
     s->refusal = refusal;
     if (retry_after_ms > 0) {
@@ -51,7 +53,9 @@ static sj_refusal refusal_of_last(const sj_journey *j) {
 }
 
 void journey_give_up(sj_journey *j, int64_t now, sj_steps *out) {
-    if (j->saved) {
+    if (j->mend)
+        journey_mend_failed(j, now, out);
+    else if (j->saved) {
         journey_step(out, SJ_STEP_DELIVER_SAVED)->hop = j->saved_hop;
         j->hop = j->saved_hop;
         j->upstream_ms = j->saved_upstream_ms;
@@ -69,7 +73,7 @@ void journey_give_up(sj_journey *j, int64_t now, sj_steps *out) {
 }
 
 static void save_answer(sj_journey *j, ended *e, sj_steps *out) {
-    if (!e->real_answer || (j->saved && j->saved_hop < j->hop))
+    if (!e->real_answer || j->mend || (j->saved && j->saved_hop < j->hop))
         return;
     j->saved = e->saved = true;
     j->saved_hop = j->hop;
@@ -282,11 +286,27 @@ static way way_on(const sj_journey *j, const sj_verdict *v, bool next_key) {
     }
 }
 
+// A whole answer, or an error of any kind, is not for a client who is in the middle of a stream.
+static void mend_on(sj_journey *j, const ended *e, way w, int64_t now, sj_steps *out) {
+    const sj_verdict *v = &e->verdict;
+    const char *why = v->class == SJ_CLASS_SUCCESS ? "no_stream" : v->reason;
+    size_t hop = j->hop;
+    if (w == WAY_TRY_AGAIN && (retry_at_once(j, v, now, out) || retry_here(j, e, &why, now, out)))
+        return;
+    if (w == WAY_NEXT_KEY && try_next_key(j, v, now, out))
+        return;
+    journey_mend_next(j, hop, true, why, now, out);
+}
+
 static void go(sj_journey *j, const ended *e, way w, int64_t now, sj_steps *out) {
     const sj_verdict *v = &e->verdict;
     bool longer = v->class == SJ_CLASS_TOO_LONG;
     if (journey_is_draining(j) && w != WAY_DELIVER) {
         journey_end(j, now, out);
+        return;
+    }
+    if (j->mend) {
+        mend_on(j, e, w, now, out);
         return;
     }
     switch (w) {
@@ -340,7 +360,7 @@ static bool is_real_answer(const attempt_state *a, const sj_attempt_over *over, 
 
 bool journey_shows_error(sj_journey *j, const attempt_state *a, const sj_verdict *v, int64_t now) {
     j->hop = a->hop;
-    return way_on(j, v, journey_has_next_key(j, a, v, now)) == WAY_DELIVER &&
+    return way_on(j, v, journey_has_next_key(j, a, v, now)) == WAY_DELIVER && !j->mend &&
            !journey_is_racing(j); // the other one may still answer
 }
 

@@ -103,7 +103,7 @@ void journey_note_attempt(sj_journey *j, const attempt_state *a, const sj_verdic
         j->attempts_sent++;
     j->last_class = v->class;
     j->last_hop = a->hop;
-    if (j->state != STATE_COMMITTED)
+    if (j->state != STATE_COMMITTED && !j->mend)
         j->upstream_ms = now - a->started_ms;
     if (!v->alert)
         return;

@@ -21,7 +21,7 @@ bool journey_moves(const sj_journey *j) {
 
 bool journey_is_candidate(const sj_journey *j, size_t hop) {
     const sj_hop *h = journey_hop(j, hop);
-    if (j->hops[hop].exhausted)
+    if (j->hops[hop].exhausted || (j->mend && !journey_mends(j, hop)))
         return false;
     if (hop == 0)
         return true;
@@ -92,6 +92,7 @@ void journey_start(sj_journey *j, size_t hop, const sj_permit *permit, int64_t n
     s->hop = hop;
     s->key = a->key;
     s->fresh = j->next_is_fresh;
+    s->mend = j->mend;
     j->hop = hop;
     j->next_charge = (sj_charge){0}; // the attempt's now
     j->next_is_fresh = j->next_is_free = j->next_is_paid = false;
@@ -313,7 +314,7 @@ void journey_choose(sj_journey *j, size_t first, const char *why, int64_t now, s
         for (size_t hop = 0; hop < first; hop++)
             if (journey_is_candidate(j, hop) && offer(j, hop, &seen, now, out))
                 return;
-    if (wait_for_reopening(j, &seen, now))
+    if (!journey_has_another_mend(j, now) && wait_for_reopening(j, &seen, now))
         return;
     journey_forget_next(j);
     if (j->last_attempt_id == 0)

@@ -29,7 +29,7 @@ void sj_journey_client_gone(sj_journey *j, int64_t now, sj_steps *out) {
     if (j->state == STATE_OVER || journey_is_draining(j))
         return;
     bool runs = j->state == STATE_ATTEMPTING || j->state == STATE_COMMITTED;
-    if (runs && j->plan.drain_ms > 0)
+    if (runs && j->plan.drain_ms > 0 && !j->mend) // nobody needs the rest of a stream that he has left
         begin_drain(j, now, out);
     else
         stop(j, "client_gone", now, out);

@@ -1,7 +1,7 @@
 // Shared by the files of the journey and included by nobody else:
 // journey.c (events and time), journey_choose.c (which target next, and when), journey_after.c (what follows an attempt's end),
 // journey_books.c (what is told, and what is taken and given back), journey_race.c (two targets at once), journey_drain.c (the client has left),
-// journey_keys.c (which key), journey_text.c (what people read).
+// journey_keys.c (which key), journey_mend.c (a committed stream that broke), journey_text.c (what people read).
 #ifndef SJ_JOURNEY_INTERNAL_H
 #define SJ_JOURNEY_INTERNAL_H
 
@@ -29,6 +29,7 @@ typedef struct hop_state {
     bool exhausted; // never again in this exchange
     uint8_t key; // for the attempt that is being started
     int keys_refused;
+    bool replayed, continued; // has had its turn at mending the present break
     bool
         requested; // asked at least once: counted as a request in its target's budget, the next one is a retry
 } hop_state;
@@ -46,7 +47,7 @@ typedef struct attempt_state {
     sj_retry_hint hint;
     sj_permit permit;
     sj_charge charge;
-    int64_t started_ms, head_ms, active_ms, first_content_ms, committed_ms;
+    int64_t started_ms, head_ms, active_ms, first_content_ms;
     int64_t race_ms; // when another target is asked beside it; INT64_MAX never
     said said;
     sj_verdict error; // on the error event that is shown as it is: SAID_ERROR
@@ -90,6 +91,14 @@ struct sj_journey {
     int64_t unhinted_wait_ms; // towards max_wait_total
     int64_t open_wait_ms; // towards max_open_wait
     int64_t earliest_ms; // reopening or gate seen when nothing was available; INT64_MAX none
+    int64_t committed_ms; // the first commit
+    // mending a committed stream that broke
+    sj_mend mend; // NONE: nothing is broken, or nothing can be done
+    bool can_replay, can_continue;
+    int mends, rescues; // begun; successful
+    size_t broken_hop;
+    int64_t broken_ms;
+    char broken_word[32];
     // the attempt to come
     size_t next_hop; // where the four below hold; elsewhere they are dropped
     bool next_is_fresh;
@@ -210,6 +219,23 @@ bool journey_has_next_key(const sj_journey *j, const attempt_state *a, const sj_
 void journey_rest_key(const sj_journey *j, const attempt_state *a, int64_t ms, int64_t now);
 // How long a wait is really asked for when other keys may be back before.
 int64_t journey_keys_back_in(const sj_journey *j, size_t hop, int64_t hint_ms, int64_t now);
+
+// ---- journey_mend.c -------------------------------------------------------------------------------------
+
+// A committed stream broke at this hop. False: it cannot be mended. The attempt has been settled.
+bool journey_mend(sj_journey *j, int attempt, size_t hop, const char *word, int64_t now, sj_steps *out);
+// Whether this hop may do what the present mending asks for.
+bool journey_mends(const sj_journey *j, size_t hop);
+// While another target could go on at once, nobody waits for one that is shut.
+bool journey_has_another_mend(const sj_journey *j, int64_t now);
+// An attempt at mending has ended or said something else: on, or the end. exhausted: that hop is done with for good.
+void journey_mend_next(sj_journey *j, size_t hop, bool exhausted, const char *why, int64_t now, sj_steps *out);
+// No target is left for the present way of mending.
+void journey_mend_failed(sj_journey *j, int64_t now, sj_steps *out);
+// The client gets something new.
+void journey_mended(sj_journey *j, size_t hop, int64_t now, sj_steps *out);
+// The committed answer ends visibly.
+void journey_break(sj_journey *j, bool quiet, int64_t now, sj_steps *out);
 
 // ---- journey_after.c ------------------------------------------------------------------------------------
 

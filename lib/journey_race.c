@@ -5,7 +5,7 @@
 int64_t journey_race_due(const sj_journey *j, size_t hop, int64_t now) {
     int64_t after = journey_hop(j, hop)->race_after_ms;
     bool allowed = after > 0 && journey_moves(j) && j->plan.replayable && !j->plan.client_retrying &&
-                   !journey_others_run(j);
+                   !journey_others_run(j) && !j->mend;
     return allowed ? now + after : INT64_MAX;
 }
 

@@ -9,6 +9,7 @@ sj_journey_summary sj_journey_read(const sj_journey *j) {
     return (sj_journey_summary){
         .attempts_sent = j->attempts_sent + running,
         .retries = j->retries,
+        .rescues = j->rescues,
         .hop = j->hop,
         .fallback = j->fallback[0] && j->hop > 0 ? j->fallback : NULL,
         .wait_ms = j->wait_ms,

@@ -171,6 +171,7 @@ void sj_log_exchange(sj_log *log, const sj_record *record) {
     sj_log_line_bool(&line, "stream", record->stream);
     sj_log_line_int(&line, "attempts", record->attempts);
     number(&line, "retries", record->retries);
+    number(&line, "rescues", record->rescues);
     word(&line, "fallback", record->fallback);
     sj_log_line_ms(&line, "total_ms", record->total_us);
     sj_log_line_ms(&line, "first_content_ms", record->first_content_us);
@@ -213,6 +214,7 @@ static const struct {
     [SJ_NOTE_BUDGET_REFUSED] = {"budget_refused", SJ_LOG_WARN, NOTE_REASON},
     [SJ_NOTE_FALLBACK] = {"fallback", SJ_LOG_WARN, NOTE_REASON},
     [SJ_NOTE_RACE] = {"race", SJ_LOG_WARN, NOTE_MS | NOTE_REASON},
+    [SJ_NOTE_RESCUED] = {"rescued", SJ_LOG_WARN, NOTE_MS | NOTE_REASON | NOTE_SOURCE},
     [SJ_NOTE_QUEUED] = {"queued", SJ_LOG_DEBUG, NOTE_REASON},
     [SJ_NOTE_DRAIN] = {"drain", SJ_LOG_INFO, NOTE_MS | NOTE_REASON},
     [SJ_NOTE_ALERT] = {"alert", SJ_LOG_WARN, NOTE_KEY | NOTE_STATUS | NOTE_CLASS | NOTE_REASON},

@@ -5,7 +5,12 @@
 #include <errno.h>
 #include <stdlib.h>
 
-enum { HELD_SLACK = 64 * 1024, INFLATED_MAX = 16 * 1024 * 1024, VERIFIED_MAX = 8 * 1024 * 1024 };
+enum {
+    HELD_SLACK = 64 * 1024,
+    INFLATED_MAX = 16 * 1024 * 1024,
+    VERIFIED_MAX = 8 * 1024 * 1024,
+    TRANSCRIPT_MAX = SJ_TRANSCRIPT_MAX_BYTES / 2,
+};
 
 void sj_answer_init(sj_answer *answer, const sj_answer_context *context) {
     size_t held_max = context->verified && context->inspect_max < VERIFIED_MAX ? VERIFIED_MAX : context->inspect_max;
@@ -20,6 +25,8 @@ void sj_answer_free(sj_answer *answer) {
     sj_buffer_free(&answer->held);
     if (answer->mode == SJ_ANSWER_STREAM)
         sj_sse_free(&answer->sse);
+    sj_transcript_free(&answer->transcript);
+    sj_replay_free(&answer->replay);
     *answer = (sj_answer){0};
 }
 
@@ -59,8 +66,18 @@ void sj_answer_head(sj_answer *answer, int status, const sj_headers *headers) {
         answer->content_length = errno || *end || value < 0 ? -1 : value;
     }
     answer->mode = mode_for(answer);
-    if (answer->mode == SJ_ANSWER_STREAM)
-        sj_sse_init(&answer->sse, answer->context.inspect_max);
+    if (answer->mode != SJ_ANSWER_STREAM)
+        return;
+    sj_sse_init(&answer->sse, answer->context.inspect_max);
+    if (answer->replay)
+        answer->committed = true;
+    else if (answer->context.rescue)
+        answer->transcript = sj_transcript_new(answer->context.protocol, TRANSCRIPT_MAX);
+}
+
+bool sj_answer_mends(sj_answer *answer, sj_transcript *transcript, sj_replay_mode mode) {
+    answer->replay = sj_replay_new(transcript, mode);
+    return answer->replay != NULL;
 }
 
 bool sj_answer_is_inspected(const sj_answer *answer) { return answer->mode == SJ_ANSWER_STREAM || answer->mode == SJ_ANSWER_WHOLE; }
@@ -117,6 +134,40 @@ static unsigned completeness(const sj_completion *completion) {
     return sj_completion_lacks_only_done(completion) ? SJ_SAYS_ALL_BUT_DONE : 0;
 }
 
+static void remember(sj_answer *answer, const sj_sse_event *event) {
+    sj_transcript_event(answer->transcript, event);
+    if (!sj_transcript_is_complete(answer->transcript))
+        sj_transcript_free(&answer->transcript);
+}
+
+// Of what mends a stream: the part that the client lacks.
+static void mend(sj_answer *answer, const sj_sse_event *event, unsigned says, run *r, const sj_answer_listener *listener, void *owner) {
+    sj_slice rest;
+    switch (sj_replay_event(answer->replay, event, &rest)) {
+    case SJ_REPLAY_SWALLOWED:
+        r->says |= says ? (unsigned)SJ_SAYS_AGAIN : 0;
+        return;
+    case SJ_REPLAY_EMIT:
+        extend_run(answer, r, rest, listener, owner);
+        r->says |= says;
+        if (rest.p + rest.n != event->raw.p + event->raw.n) // rewritten: it stands where the next event will
+            flush_run(answer, r, listener, owner);
+        return;
+    case SJ_REPLAY_DIVERGED:
+        flush_run(answer, r, listener, owner);
+        answer->deaf = true;
+        listener->on_diverged(owner);
+        return;
+    }
+}
+
+static void read_error(sj_answer *answer, const sj_sse_event *event, unsigned says, run *r, const sj_answer_listener *listener, void *owner) {
+    r->says |= says & ~(unsigned)SJ_SAYS_ERROR;
+    flush_run(answer, r, listener, owner);
+    if (listener->on_error(owner, answer->completion.error_code, answer->completion.error_message, event->raw))
+        keep(answer, event->raw, listener, owner);
+}
+
 static void read_event(sj_answer *answer, const sj_sse_event *event, run *r, const sj_answer_listener *listener, void *owner) {
     unsigned says = 0;
     if (event->oversize)
@@ -127,14 +178,20 @@ static void read_event(sj_answer *answer, const sj_sse_event *event, run *r, con
         answer->dropped_events++;
         return;
     }
-    extend_run(answer, r, event->raw, listener, owner);
-    r->says |= says & ~(unsigned)SJ_SAYS_ERROR;
-    if (says & (SJ_SAYS_FINISH | SJ_SAYS_DONE))
-        r->says |= completeness(&answer->completion);
     if (says & SJ_SAYS_ERROR) {
-        flush_run(answer, r, listener, owner);
-        listener->on_error(owner, answer->completion.error_code, answer->completion.error_message);
+        read_error(answer, event, says, r, listener, owner);
+        return;
     }
+    if (says & (SJ_SAYS_FINISH | SJ_SAYS_DONE))
+        says |= completeness(&answer->completion);
+    if (answer->replay) {
+        mend(answer, event, says, r, listener, owner);
+        return;
+    }
+    if (answer->transcript)
+        remember(answer, event);
+    extend_run(answer, r, event->raw, listener, owner);
+    r->says |= says;
 }
 
 static void feed_stream(sj_answer *answer, sj_slice bytes, const sj_answer_listener *listener, void *owner) {
@@ -213,6 +270,10 @@ void sj_answer_facts(sj_answer *answer, sj_end end, sj_attempt_facts *facts) {
 
 bool sj_answer_is_whole(const sj_answer *answer) {
     return answer->mode != SJ_ANSWER_STREAM || sj_completion_is_whole(&answer->completion);
+}
+
+bool sj_answer_is_in_event(const sj_answer *answer) {
+    return answer->mode == SJ_ANSWER_STREAM && (answer->unterminated || answer->sse.in_oversize);
 }
 
 bool sj_answer_lacks_only_done(const sj_answer *answer) {

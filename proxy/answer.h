@@ -4,7 +4,7 @@
 #define SJ_ANSWER_H
 
 #include "completion.h"
-#include "sse.h"
+#include "rescue.h"
 #include "verdict.h"
 
 typedef enum sj_answer_mode {
@@ -20,6 +20,7 @@ typedef struct sj_answer_context {
     bool generation;
     size_t inspect_max;
     bool verified; // streams are held to their end
+    bool rescue;   // of a stream is remembered what it said
 } sj_answer_context;
 
 typedef struct sj_answer {
@@ -36,12 +37,16 @@ typedef struct sj_answer {
     bool lost;              // something of it could not be kept: it cannot be delivered any more
     sj_sse sse;
     sj_completion completion;
+    sj_transcript *transcript; // what it has said; NULL when nothing could be rescued with it
+    sj_replay *replay;         // it goes on with another's stream: only what that one lacks is for the client
     int dropped_events;
     uint64_t bytes;
 } sj_answer;
 
 void sj_answer_init(sj_answer *answer, const sj_answer_context *context);
 void sj_answer_free(sj_answer *answer);
+// It goes on with the stream that the transcript remembers: told before its head. Borrowed until the answer is freed. False: impossible.
+__attribute__((warn_unused_result)) bool sj_answer_mends(sj_answer *answer, sj_transcript *transcript, sj_replay_mode mode);
 // A head beyond all bounds leaves the answer lost.
 void sj_answer_head(sj_answer *answer, int status, const sj_headers *headers);
 // Whether the journey will be told more than "bytes came".
@@ -50,8 +55,10 @@ bool sj_answer_is_inspected(const sj_answer *answer);
 typedef struct sj_answer_listener {
     // says: SJ_SAYS_* (and SJ_SAYS_ALL_BUT_DONE, SJ_SAYS_WHOLE) of what has been read since the last call.
     void (*on_says)(void *owner, unsigned says);
-    // An error event; it has been held or passed on before this is called.
-    void (*on_error)(void *owner, const char *code, const char *message);
+    // An error event. True: it is for the client; false: nobody gets it.
+    bool (*on_error)(void *owner, const char *code, const char *message, sj_slice raw);
+    // It should go on with another's stream, and says something else.
+    void (*on_diverged)(void *owner);
     // Committed bytes for the client.
     void (*on_bytes)(void *owner, sj_slice bytes);
 } sj_answer_listener;
@@ -64,5 +71,7 @@ void sj_answer_facts(sj_answer *answer, sj_end end, sj_attempt_facts *facts);
 // Complete as far as its protocol tells; an opaque answer always is.
 bool sj_answer_is_whole(const sj_answer *answer);
 bool sj_answer_lacks_only_done(const sj_answer *answer);
+// What was passed on ends in the middle of an event.
+bool sj_answer_is_in_event(const sj_answer *answer);
 
 #endif

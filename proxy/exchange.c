@@ -6,6 +6,9 @@ static void on_timer(uv_timer_t *timer) {
     sj_exchange *e = timer->data;
     assert(e->magic == EXCHANGE_MAGIC);
     e->timer_at_ms = 0;
+    leg *l = exchange_committed_leg(e);
+    if (l)
+        exchange_tell_mends(e, l);
     sj_steps steps;
     sj_journey_timer(e->journey, exchange_now(e), &steps);
     exchange_take_steps(e, &steps);
@@ -91,7 +94,8 @@ static void start(sj_exchange *e, const sj_step *s) {
     exchange_drop_leg(e, l);
     *l = (leg){.exchange = e, .attempt = s->attempt, .hop = s->hop, .key = s->key};
     sj_answer_init(&l->answer, &e->context);
-    l->transfer = exchange_start_transfer(e, l, s->fresh, &exchange_attempt_handlers);
+    if (!s->mend || exchange_mend_with(e, l, s->mend))
+        l->transfer = exchange_start_transfer(e, l, s->fresh, &exchange_attempt_handlers);
     if (l->transfer)
         return;
     sj_attempt_over over = {.facts = {.end = SJ_END_LOCAL, .error_code = "", .error_message = ""}};
@@ -141,7 +145,13 @@ static void carry_out_step(sj_exchange *e, const sj_step *s) {
         return;
     case SJ_STEP_COMMIT:
         exchange_drop_other_legs(e, l);
-        exchange_commit(e, l);
+        if (l->answer.replay)
+            exchange_mended(e, l);
+        else
+            exchange_commit(e, l);
+        return;
+    case SJ_STEP_MEND:
+        exchange_begin_mend(e, l);
         return;
     case SJ_STEP_DELIVER:
         exchange_deliver_leg(e, l);

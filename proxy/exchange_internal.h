@@ -1,5 +1,6 @@
 // Shared by exchange.c (time and steps), exchange_life.c (from birth to end), exchange_upstream.c and exchange_client.c (the news of either side),
-// exchange_leave.c (the client has left), exchange_plan.c (from request to plan), exchange_reply.c (what is answered) and exchange_out.c (to whom).
+// exchange_leave.c (the client has left), exchange_plan.c (from request to plan), exchange_rescue.c (a stream that broke), exchange_reply.c (what is
+// answered) and exchange_out.c (to whom).
 #ifndef SJ_EXCHANGE_INTERNAL_H
 #define SJ_EXCHANGE_INTERNAL_H
 
@@ -23,6 +24,7 @@ typedef struct leg {
     sj_attempt *transfer; // NULL once it has ended or was cancelled
     sj_answer answer;
     bool held_back; // because the client is slow
+    bool continues; // it was asked to go on from the partial answer
 } leg;
 
 // What is sent to one of the route's targets.
@@ -39,6 +41,14 @@ typedef struct saved_answer {
     sj_headers headers;
     sj_buffer body;
 } saved_answer;
+
+// What is kept of a committed stream that broke.
+typedef struct rescue {
+    sj_transcript *transcript; // what the client has
+    sj_buffer cause; // the error event that broke it, told if nothing mends it
+    sj_buffer body; // of a continuation
+    sj_request_facts body_facts;
+} rescue;
 
 typedef enum exchange_end {
     END_RUNNING,
@@ -80,11 +90,12 @@ struct sj_exchange {
     sj_journey *journey;
     leg legs[LEGS_MAX];
     saved_answer saved;
+    rescue *rescue; // from the first break on; NULL none
     sj_step todo[TODO_MAX];
     int todo_count;
     const sj_headers *trailers; // of the transfer that is just ending
     bool start_asked, in_todo;
-    bool head_sent; // by a sign of life: what comes now comes inside the stream
+    bool head_sent; // by a sign of life, or with a stream that broke: what comes now comes inside the stream
     sj_exchange *todo_next;
     uv_timer_t timer;
     int64_t timer_at_ms; // 0: not armed
@@ -160,6 +171,20 @@ bool exchange_out_write(sj_exchange *e, sj_slice bytes); // true: the source has
 void exchange_out_finish(sj_exchange *e, const sj_headers *trailers);
 void exchange_out_cut(sj_exchange *e);
 
+// exchange_rescue.c
+// Before the journey is told of anything that may break the leg's stream: what could mend it.
+void exchange_tell_mends(sj_exchange *e, const leg *l);
+// The leg's stream is broken, and the client will get the rest from elsewhere.
+void exchange_begin_mend(sj_exchange *e, leg *l);
+// Makes the leg one that mends. False: it cannot.
+__attribute__((warn_unused_result)) bool exchange_mend_with(sj_exchange *e, leg *l, sj_mend mend);
+void exchange_mended(sj_exchange *e, leg *l);
+// The error event is kept for the case that nothing mends what it broke.
+void exchange_keep_cause(sj_exchange *e, sj_slice raw);
+// Body and facts of the continuation being asked for.
+sj_slice exchange_continuation(const sj_exchange *e, const sj_request_facts **facts);
+void exchange_free_rescue(sj_exchange *e);
+
 // exchange_reply.c
 void exchange_refuse(sj_exchange *e, sj_refusal refusal, const char *message, int64_t retry_after_s);
 // The leg's whole answer: of a stream that was held back, [DONE] is supplied when only that is missing.
@@ -168,6 +193,8 @@ void exchange_deliver(sj_exchange *e, int status, const sj_headers *headers, sj_
                       int64_t content_length, size_t hop);
 void exchange_commit(sj_exchange *e, leg *l);
 void exchange_keepalive(sj_exchange *e);
+// An event that came without its blank line is closed before something else is put behind it.
+void exchange_close_event(sj_exchange *e, const leg *l);
 void exchange_finish(sj_exchange *e);
 void exchange_supply_done(sj_exchange *e, leg *l);
 void exchange_break(sj_exchange *e, leg *l, bool quiet);

@@ -120,6 +120,7 @@ void exchange_dispose(sj_exchange *e) {
     exchange_forget_kept(e);
     sj_headers_free(&e->saved.headers);
     sj_buffer_free(&e->saved.body);
+    exchange_free_rescue(e);
     sj_journey_free(&e->journey);
     sj_body_free(&e->body);
     for (size_t i = 0; i < e->hop_count; i++)

@@ -147,6 +147,12 @@ static int64_t keepalive_ms(const sj_exchange *e) {
     return e->route->keepalive_ms > 0 || !e->context.verified ? e->route->keepalive_ms : VERIFIED_KEEPALIVE_MS;
 }
 
+// Only what may be asked again, and is not held back anyway.
+static bool is_rescuable(const sj_exchange *e) {
+    return e->route->rescue != SJ_RESCUE_OFF && e->facts.stream && !e->context.verified &&
+           repeat_of(e) == SJ_REPEAT_FREELY && is_replayable(e);
+}
+
 static bool make_journey(sj_exchange *e) {
     sj_client_patience patience = sj_client_patience_read(e->headers);
     int64_t now = exchange_now(e);
@@ -163,6 +169,7 @@ static bool make_journey(sj_exchange *e) {
     if (patience.timeout_ms > 0 && now + patience.timeout_ms < plan.deadline_ms)
         plan.deadline_ms = now + patience.timeout_ms;
     plan.verified = e->context.verified;
+    plan.rescue = e->context.rescue;
     plan.keepalive_ms = keepalive_ms(e);
     if (e->context.generation && e->route->on_client_gone == SJ_CLIENT_GONE_DRAIN)
         plan.drain_ms = e->route->drain_for_ms;
@@ -184,6 +191,7 @@ plan_fault exchange_plan(sj_exchange *e) {
     if (!e->route)
         return (plan_fault){SJ_REFUSAL_NOT_FOUND, "No route matches this path and model. Add a route, or one with model = \"*\"."};
     e->context.verified = is_verified(e);
+    e->context.rescue = is_rescuable(e);
     return add_hops(e) && make_journey(e) ? (plan_fault){SJ_REFUSAL_NONE, NULL} : no_memory;
 }
 
@@ -258,13 +266,16 @@ static const char *model_json(sj_exchange *e, size_t hop) {
 }
 
 // False: the model's text could not be made. A body that cannot be spliced goes as it is (the journey has skipped such targets but the first).
-static bool request_body(sj_exchange *e, size_t hop, sj_body_cursor *cursor) {
+static bool request_body(sj_exchange *e, const leg *l, sj_body_cursor *cursor) {
+    const sj_request_facts *facts = &e->facts;
     *cursor = (sj_body_cursor){.bytes = sj_body_bytes(e->body)};
-    if (!e->requests[hop].model || !e->facts.is_object || e->facts.model_spans_overflow)
+    if (l->continues)
+        cursor->bytes = exchange_continuation(e, &facts);
+    if (!e->requests[l->hop].model || !facts->is_object || facts->model_spans_overflow)
         return true;
-    const char *text = model_json(e, hop);
-    cursor->edits = e->facts.model_spans;
-    cursor->edit_count = e->facts.model_span_count;
+    const char *text = model_json(e, l->hop);
+    cursor->edits = facts->model_spans;
+    cursor->edit_count = facts->model_span_count;
     cursor->replacement = sj_slice_of(text);
     return text != NULL;
 }
@@ -278,7 +289,7 @@ sj_attempt *exchange_start_transfer(sj_exchange *e, leg *l, bool fresh, const sj
     bool ok = sj_http_upstream_target(sj_slice_of(upstream->base_path), e->target,
                                       sj_slice_of(upstream->query), &target) &&
               request_headers(e, l, &headers) &&
-              (!e->body || request_body(e, l->hop, &cursor));
+              (!e->body || request_body(e, l, &cursor));
     sj_attempt_spec spec = {
         .origin = sj_setup_origin(e->setup, e->requests[l->hop].upstream),
         .target = sj_buffer_slice(&target),

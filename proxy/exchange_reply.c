@@ -206,24 +206,27 @@ void exchange_finish(sj_exchange *e) {
     sj_headers_free(&trailers);
 }
 
-// An event that came without its blank line is closed before another one is put behind it.
-static void close_event(sj_exchange *e, leg *l) {
-    if (l->answer.unterminated)
+void exchange_close_event(sj_exchange *e, const leg *l) {
+    if (sj_answer_is_in_event(&l->answer))
         write_text(e, SJ_SLICE("\n\n"));
 }
 
 void exchange_supply_done(sj_exchange *e, leg *l) {
-    close_event(e, l);
+    exchange_close_event(e, l);
     write_text(e, SJ_SLICE("data: [DONE]\n\n"));
 }
 
 void exchange_break(sj_exchange *e, leg *l, bool quiet) {
     exchange_set_end(e, END_BROKEN, SJ_REFUSAL_STREAM_BROKEN);
     sj_buffer event = sj_buffer_with_max(8192);
-    if (l && l->answer.mode == SJ_ANSWER_STREAM && !quiet) {
+    bool stream = l ? l->answer.mode == SJ_ANSWER_STREAM : e->rescue != NULL;
+    if (l)
+        exchange_close_event(e, l);
+    if (e->rescue && e->rescue->cause.n)
+        write_text(e, sj_buffer_slice(&e->rescue->cause));
+    else if (stream && !quiet) {
         char message[1536];
         sj_journey_message(e->journey, SJ_REFUSAL_STREAM_BROKEN, message, sizeof message);
-        close_event(e, l);
         if (sj_completion_error_event(e->context.protocol, sj_refusal_code(SJ_REFUSAL_STREAM_BROKEN), message, &event))
             write_text(e, sj_buffer_slice(&event));
     }
@@ -317,6 +320,7 @@ void exchange_record(sj_exchange *e) {
         .stream = e->facts.stream,
         .attempts = summary.attempts_sent,
         .retries = summary.retries,
+        .rescues = summary.rescues,
         .dropped_events = e->dropped_events,
         .total_us = ((e->left_ns ? e->left_ns : now_ns) - e->started_ns) / 1000,
         .drained_us = e->kept ? (now_ns - e->left_ns) / 1000 : 0,

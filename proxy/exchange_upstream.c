@@ -9,14 +9,32 @@ static void on_says(void *owner, unsigned says) {
     exchange_take_steps(l->exchange, &steps);
 }
 
-static void on_error_event(void *owner, const char *code, const char *message) {
+static bool on_error_event(void *owner, const char *code, const char *message, sj_slice raw) {
     leg *l = owner;
+    sj_exchange *e = l->exchange;
+    bool shown = !sj_journey_is_mending(e->journey);
     sj_steps steps;
-    sj_journey_attempt_error(l->exchange->journey, l->attempt, code, message, exchange_now(l->exchange),
-                             &steps);
-    for (int i = 0; i < steps.count; i++)
+    exchange_tell_mends(e, l);
+    sj_journey_attempt_error(e->journey, l->attempt, code, message, exchange_now(e), &steps);
+    for (int i = 0; i < steps.count; i++) {
         l->answer.deaf |= steps.list[i].kind == SJ_STEP_CANCEL && steps.list[i].attempt == l->attempt;
-    exchange_take_steps(l->exchange, &steps);
+        if (steps.list[i].kind != SJ_STEP_MEND)
+            continue;
+        exchange_keep_cause(e, raw);
+        shown = false;
+    }
+    exchange_take_steps(e, &steps);
+    return shown;
+}
+
+static void on_diverged(void *owner) {
+    leg *l = owner;
+    sj_exchange *e = l->exchange;
+    sj_steps steps;
+    l->answer.deaf = true;
+    exchange_tell_mends(e, l);
+    sj_journey_attempt_diverged(e->journey, l->attempt, exchange_now(e), &steps);
+    exchange_take_steps(e, &steps);
 }
 
 void exchange_hold_back(leg *l) {
@@ -42,7 +60,7 @@ static void on_client_bytes(void *owner, sj_slice bytes) {
 }
 
 static const sj_answer_listener listener = {
-    .on_says = on_says, .on_error = on_error_event, .on_bytes = on_client_bytes};
+    .on_says = on_says, .on_error = on_error_event, .on_diverged = on_diverged, .on_bytes = on_client_bytes};
 
 static void on_attempt_head(void *owner, int status, const sj_headers *headers) {
     leg *l = owner;
@@ -56,6 +74,8 @@ static void on_attempt_head(void *owner, int status, const sj_headers *headers) 
     sj_journey_attempt_head(e->journey, l->attempt, status, &hint, sj_answer_is_inspected(&l->answer),
                             exchange_now(e), &steps);
     exchange_take_steps(e, &steps);
+    if (l->answer.replay && l->answer.mode == SJ_ANSWER_OPAQUE)
+        on_diverged(l);
     exchange_arm_timer(e);
 }
 
@@ -114,6 +134,7 @@ static void on_attempt_end(void *owner, const sj_attempt_end *end, const sj_head
     };
     sj_answer_facts(&l->answer, lost ? SJ_END_LOCAL : end->end, &over.facts);
     over.tokens = tokens_used(&l->answer.completion.usage); // of a whole answer they are known now
+    exchange_tell_mends(e, l);
     sj_steps steps;
     sj_journey_attempt_ended(e->journey, attempt, &over, exchange_now(e), &steps);
     exchange_take_steps(e, &steps);

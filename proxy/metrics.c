@@ -262,6 +262,10 @@ static void note_race(sj_metrics *metrics, size_t target, const sj_note *note) {
     add(metrics, SJ_METRIC_RACES, target, 0, 0, 1);
 }
 
+static void note_rescued(sj_metrics *metrics, size_t target, const sj_note *note) {
+    add(metrics, SJ_METRIC_RESCUES, target, sj_labels_index(metrics->registry->sources, note->source), 0, 1);
+}
+
 static void note_breaker(sj_metrics *metrics, size_t target, const sj_note *note) {
     const sj_breaker_change *change = &note->change;
     if (note->global)
@@ -301,6 +305,7 @@ void sj_metrics_note(sj_metrics *metrics, const char *target_label, const sj_not
         [SJ_NOTE_BUDGET_REFUSED] = note_budget, [SJ_NOTE_FALLBACK] = note_fallback,
         [SJ_NOTE_RACE] = note_race,             [SJ_NOTE_QUEUED] = note_queued,         [SJ_NOTE_ALERT] = note_alert,
         [SJ_NOTE_DRAIN] = note_drain,
+        [SJ_NOTE_RESCUED] = note_rescued,
     };
     if ((size_t)note->kind < sizeof by_kind / sizeof by_kind[0] && by_kind[note->kind])
         by_kind[note->kind](metrics, sj_labels_index(metrics->registry->targets, target_label), note);

@@ -44,6 +44,8 @@
       "fallbacks_total", "Moves to this target from the one before it in its chain, by cause.") \
     X(RACES, COUNTER, ONE, SHARD, TARGET, NONE, NONE, \
       "races_total", "Times that this target was asked beside a silent one.") \
+    X(RESCUES, COUNTER, ONE, SHARD, TARGET, SOURCE, NONE, \
+      "rescues_total", "Streams that broke and went on from this target, by how: replay or continuation.") \
     X(BREAKER_CHANGES, COUNTER, ONE, SHARD, TARGET, FROM, TO, \
       "breaker_transitions_total", "Changes of a target's circuit breaker.") \
     X(GLOBAL_CHANGES, COUNTER, ONE, SHARD, FROM, TO, NONE, \

@@ -29,7 +29,7 @@ typedef struct sj_record {
     sj_refusal refusal;   // SJ_REFUSAL_NONE unless refused or broken
     int status;           // sent to the client; 0 none
     bool stream;
-    int attempts, retries;
+    int attempts, retries, rescues;
     int dropped_events;
     int64_t total_us, first_content_us; // for the client; -1 none
     int64_t drained_us; // for how long it was read on after he had left; 0 not

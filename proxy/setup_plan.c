@@ -35,6 +35,7 @@ sj_hop sj_setup_hop(sj_setup *setup, const sj_route_config *route, size_t hop, s
         .race_other_model = config->race.other_model,
         .model = sj_setup_hash(setup, model),
         .same_upstream = config->upstream == route->hops[0].upstream,
+        .prefill = upstream->prefill,
     };
 }
 
@@ -44,6 +45,8 @@ sj_plan sj_setup_plan(const sj_setup *setup, const sj_route_config *route, int64
         .deadline_ms = now_ms + config->deadline_ms,
         .stream_max_ms = config->stream_max_ms,
         .fallback_gate_ms = config->fallback_gate_ms,
+        .rescue = route->rescue != SJ_RESCUE_OFF,
+        .rescue_other_model = route->rescue == SJ_RESCUE_CHAIN,
         .sticky = route->hop_count > 1 ? sj_setup_sticky(setup, route) : NULL,
         .route_slots = sj_setup_route_slots(setup, route),
     };

@@ -302,6 +302,9 @@ void sim_check_step(sim_world *w, sim_exchange *e, const sj_step *step) {
     case SJ_STEP_SUPPLY_DONE:
         must(e->committed, "[DONE] before commit");
         return;
+    case SJ_STEP_MEND:
+        must(e->committed && e->plan.rescue, "an unwanted rescue");
+        return;
     case SJ_STEP_FINISH:
     case SJ_STEP_BREAK:
         must(e->committed, "ended an answer that has not begun");

@@ -199,6 +199,7 @@ static void take_step(sim_world *w, sim_exchange *e, const sj_step *step) {
         return;
     case SJ_STEP_SUPPLY_DONE:
     case SJ_STEP_KEEPALIVE:
+    case SJ_STEP_MEND:
         return;
     case SJ_STEP_FINISH:
         answered(w, e, e->status, e->committed_hop);

@@ -135,6 +135,9 @@ static void bench_put_note(bench *b, const sj_note *n) {
     case SJ_NOTE_RACE:
         bench_put(b, "; race %s %" PRId64, hop, n->ms);
         return;
+    case SJ_NOTE_RESCUED:
+        bench_put(b, "; rescued %s %" PRId64 " %s %s", hop, n->ms, n->source, n->reason);
+        return;
     case SJ_NOTE_QUEUED:
         bench_put(b, "; queued %s", hop);
         return;
@@ -160,8 +163,9 @@ static void bench_put_step(bench *b, const sj_step *s) {
         [SJ_STEP_DELIVER] = "deliver",     [SJ_STEP_DELIVER_SAVED] = "deliver saved",
         [SJ_STEP_SUPPLY_DONE] = "done",    [SJ_STEP_FINISH] = "finish",
         [SJ_STEP_KEEPALIVE] = "keepalive", [SJ_STEP_BREAK] = "break",
-        [SJ_STEP_REFUSE] = "refuse",
+        [SJ_STEP_REFUSE] = "refuse",          [SJ_STEP_MEND] = "mend",
     };
+    static const char *const mends[] = {"", " replay", " continue"};
     bench_put(b, "; %s", words[s->kind]);
     if (s->kind == SJ_STEP_REFUSE)
         bench_put(b, " %s", sj_refusal_code(s->refusal));
@@ -170,7 +174,7 @@ static void bench_put_step(bench *b, const sj_step *s) {
     else if (s->attempt)
         bench_put(b, " %d", s->attempt);
     if (s->kind == SJ_STEP_START)
-        bench_put(b, " %s%s", bench_labels[s->hop], s->fresh ? " fresh" : "");
+        bench_put(b, " %s%s%s", bench_labels[s->hop], s->fresh ? " fresh" : "", mends[s->mend]);
     if (s->kind == SJ_STEP_START && b->hops[s->hop].keys)
         bench_put(b, " key %zu", s->key + 1);
     if (s->quiet)
