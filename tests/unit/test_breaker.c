@@ -141,10 +141,17 @@ static void play(const struct script *script) {
 #define OURS RULES(5, 1000, 0.5, 10, 60000, 0, 10000, 3, 0.5)
 #define GOBREAKER RULES(6, 0, 0, 10, 60000, 0, 60000, 1, 1)
 #define GOBREAKER_ROLLING RULES(0, 0, 0.6, 3, 30000, 0, 90000, 3, 1)
+#define R4J_20S RULES(0, 0, 0.5, 5, 20000, 0.5, 5000, 4, 1)
+#define GOBREAKER_CUSTOM RULES(0, 0, 0.6, 3, 30000, 0, 90000, 3, 1)
+#define FAILSAFE_2_OF_3 RULES(0, 0, 0.66, 3, 60000, 0, 5000, 1, 1)
+#define FAILSAFE_3_OF_4 RULES(0, 0, 0.75, 4, 60000, 0, 5000, 1, 1)
+#define FAILSAFE_SUCCESSES RULES(2, 0, 0, 0, 60000, 0, 5000, 3, 1)
 #define ALL_OFF RULES(0, 0, 0, 0, 60000, 0, 1, 1, 1)
 
 #define GOBREAKER_TEST "sony/gobreaker v2/gobreaker_test.go "
 #define R4J_TEST "resilience4j CircuitBreakerStateMachineTest "
+#define FAILSAFE_TEST "failsafe-go circuitbreaker/"
+#define POLLY_TEST "Polly CircuitStateControllerTests "
 #define FINAGLE_TEST "twitter/finagle FailureAccrualPolicyTest "
 
 // Two things differ from the sources throughout: recovery times have their +-20 %, and half-open is seen at admission.
@@ -184,6 +191,45 @@ static const struct script scripts[] = {
     {"r4j disabled", R4J_TEST "shouldDisableCircuitBreaker; ours counts", R4J,
      "!d =d s 9*f =d (10,9,9) !c =c (0,0,0)"},
     {"r4j reset", R4J_TEST "shouldResetMetrics", R4J, "s f (2,1,1) !c =c (0,0,0)"},
+    {"r4j failure rate over time", R4J_TEST "shouldOpenAfterFailureRateThresholdExceeded2", R4J_20S,
+     "s +1000 s +1000 s +1000 f +1000 f =c +1000 =c f =o"},
+    {"r4j slow rate over time", R4J_TEST "shouldOpenAfterSlowCallRateThresholdExceededUsingMockClock",
+     R4J_20S,
+     "a0 +5000 0S (1,0,0) =c a0 +5000 0S (2,0,0) =c a0 +1000 0s (3,0,0) =c a0 +1000 0s (4,0,0) =c a0 +5000 "
+     "0S =o"},
+    {"r4j rate of the probes",
+     R4J_TEST "shouldTransitionBackToOpenStateWhenFailureRateIsAboveThreshold; ours at the first failure",
+     R4J, "5*f +6000 a0 a1 a2 a3 =h (0,0,0) 0f =o 1f 2s 3f =o ~3 .0"},
+    {"r4j good probes",
+     R4J_TEST "shouldTransitionBackToClosedStateWhenFailureIsBelowThreshold; ours allows no failure", R4J,
+     "5*f +6000 s s s =h (3,0,0) s =c (0,0,0) s (1,0,0)"},
+    {"r4j released when ignored", R4J_TEST "shouldReleasePermissionWhenExceptionIgnored", R4J,
+     "5*f +6000 s =h (1,0,0) s =h (2,0,0) s =h (3,0,0) n =h (3,0,0) f =o"},
+    {"r4j reset while open", R4J_TEST "shouldResetToClosedState", R4J, "5*f =o x !c =c (0,0,0) s =c"},
+    {"r4j hours", R4J_TEST "shouldTransitionToHalfOpenAfterPassedWaitDuration: late is as good", R4J,
+     "5*f =o x +3000 x +7200000 =o a0 =h (0,0,0)"},
+    {"gobreaker custom",
+     GOBREAKER_TEST
+     "TestCustomCircuitBreaker; there the interval is cleared at once, ours rolls on: one failure more",
+     GOBREAKER_CUSTOM,
+     "s f n s f n s f n s f n s f n =c (10,5,1) +29999 s =c (11,5,0) +1000 f =c (2,1,1) s f =c (4,2,1) f =o "
+     "(0,0,0) x +108000 n n n n =h f =o (0,0,0) x +108000 s s =h (2,0,0) a0 (2,0,0) 0s =c (0,0,0)"},
+    {"failsafe threshold", FAILSAFE_TEST "closedstate_test.go TestClosedStateFailureWithFailureThreshold",
+     FINAGLE, "f s f f =c f =o"},
+    {"failsafe ratio", FAILSAFE_TEST "closedstate_test.go TestClosedStateFailureWithFailureRatio",
+     FAILSAFE_2_OF_3, "f s =c f =o"},
+    {"failsafe ratio not met", FAILSAFE_TEST "closedstate_test.go TestClosedStateSuccessWithFailureRatio",
+     FAILSAFE_3_OF_4,
+     "s f s f s f s f s f s f s f s f s f s f s f s f s f s f s f s f s f s f s f s f =c (40,20,1)"},
+    {"failsafe successes",
+     FAILSAFE_TEST "halfopenstate_test.go TestHalfOpenFailureWithSuccessAndFailureThresholds",
+     FAILSAFE_SUCCESSES, "2*f =o +6000 s s =h f =o +6000 s s =h s =c"},
+    {"failsafe default", FAILSAFE_TEST "halfopenstate_test.go TestHalfOpen...WithDefaultConfig", FINAGLE,
+     "3*f +6000 f =o +6000 s =c"},
+    {"polly half-open", POLLY_TEST "OnActionPreExecute_HalfOpen and HalfOpen_EnsureCorrectStateTransition...",
+     FINAGLE, "3*f =o x +6000 a0 =h x 0s =c 3*f +6000 a0 x 0f =o x"},
+    {"polly isolated", POLLY_TEST "OnActionSuccess_... and OnActionFailureAsync_EnsureCorrectBehavior",
+     FINAGLE, "a0 a1 !x =x x 0s =x 1f =x x !c =c"},
     {"finagle nth", FINAGLE_TEST "fail on nth attempt", FINAGLE, "f =c f =c f =o"},
     {"finagle success", FINAGLE_TEST "failures reset to zero on success", FINAGLE, "f s f =c f =c f =o"},
     {"finagle revived", FINAGLE_TEST "failures reset to zero on revived()", FINAGLE, "f !c f =c f =c f =o"},
@@ -196,7 +242,8 @@ static const struct script scripts[] = {
     {"one exchange alone may open it", "BEHAVIOUR 7", OURS, "@ 4*f +1000 f =o"},
     {"one exchange among others may not", "BEHAVIOUR 7", OURS, "a0 @ 4*f +1000 4*f =c (8,8,8) @ f =o"},
     {"window", "BEHAVIOUR 7: rate from 10 calls", OURS, "+1000 f s f s f s f s f =c (9,5,1) s =o"},
-    {"window just begun", "a rate has to hold for the span", OURS, "f s f s f s f s f s =c (10,5,0) +999 s f =c +1 f =o"},
+    {"window just begun", "a rate has to hold for the span", OURS,
+     "f s f s f s f s f s =c (10,5,0) +999 s f =c +1 f =o"},
     {"neutral outcomes", "BEHAVIOUR 7", OURS,
      "20*n =c (0,0,0) 4*f n +1000 n f =o +12000 n n n =h s n =h s =c"},
     {"slow neutral", "SOURCES d: a hung upstream that clients give up on", R4J, "4*N =c N =o"},
