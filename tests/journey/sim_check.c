@@ -262,12 +262,15 @@ static void check_retry_after(sim_world *w, sim_exchange *e, const sj_step *step
 static void check_end(sim_world *w, sim_exchange *e) {
     must(!e->told, "a second end"); // invariant 1
     e->told = true;
-    must(e->committed || sim_clock(w, e) <= e->plan.deadline_ms + TIMER_SLACK_MS,
+    must(e->committed || e->gone || sim_clock(w, e) <= e->plan.deadline_ms + TIMER_SLACK_MS,
          "%" PRId64 " ms after the deadline", sim_clock(w, e) - e->plan.deadline_ms);
 }
 
 void sim_check_step(sim_world *w, sim_exchange *e, const sj_step *step) {
-    must(!e->gone || step->kind == SJ_STEP_CANCEL, "step %d after the client has gone", step->kind);
+    bool reads_on =
+        e->place == SIM_AT_DRAINING && step->kind != SJ_STEP_START && step->kind != SJ_STEP_KEEPALIVE;
+    must(!e->gone || step->kind == SJ_STEP_CANCEL || reads_on, "step %d after the client has gone",
+         step->kind);
     must(!e->told, "step %d after the end", step->kind);
     const sim_leg *leg = sim_leg_of(e, step->attempt);
     switch (step->kind) {
@@ -331,7 +334,10 @@ static void note_limit(sim_world *w, size_t upstream, const sj_admission_stats *
 
 void sim_check_exchange(sim_world *w, sim_exchange *e) {
     bool over = sj_journey_is_over(e->journey);
-    must(over == (e->told || e->gone), "over without an end, or the other way round");
+    bool drains = e->place == SIM_AT_DRAINING;
+    must(over ? e->told || e->gone : !e->told && e->gone == drains,
+         "over without an end, or the other way round");
+    must(!drains || w->rules->drain_ms > 0, "read on for nobody");
     must(!over || sim_running(e) == 0, "over with an attempt running");
     must(!e->committed || sim_running(e) <= 1, "a loser still runs");
     int64_t due = sj_journey_due_ms(e->journey);

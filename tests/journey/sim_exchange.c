@@ -87,6 +87,7 @@ static void plan(sim_world *w, sim_exchange *e) {
     e->plan.stream_max_ms = rules->stream_max_ms;
     e->plan.verified = e->plan.stream && sj_rng_unit(&w->rng) < rules->verified;
     e->plan.keepalive_ms = rules->keepalive_ms;
+    e->plan.drain_ms = rules->drain_ms;
     e->plan.fallback_gate_ms = rules->fallback_gate_ms;
     e->plan.seed = sj_rng_next(&w->rng);
     plan_hops(w, e);
@@ -145,6 +146,8 @@ static void keep_latency(sim_world *w, int64_t ms) {
 }
 
 static void failed(sim_world *w, sim_exchange *e, long *counter) {
+    if (e->gone) // nobody has seen it
+        return;
     (*counter)++;
     w->result->failed++;
     e->failed = true;
@@ -152,6 +155,10 @@ static void failed(sim_world *w, sim_exchange *e, long *counter) {
 }
 
 static void answered(sim_world *w, sim_exchange *e, int status, size_t hop) {
+    if (e->gone) {
+        saw(w, SIM_SPECIAL_DRAINED);
+        return;
+    }
     bool callers = status >= 400 && status < 500 && status != 429 && status != 408;
     if (status >= 400 && !callers) {
         failed(w, e, &w->result->bad_status);
@@ -350,25 +357,10 @@ static void ring(sim_world *w, sim_exchange *e, uint64_t tag) {
     e->timer_at_ms = 0;
     e->rings++;
     sj_steps steps;
+    bool ends = e->gone && sim_clock(w, e) >= e->journey->drain_until_ms;
     sj_journey_timer(e->journey, sim_clock(w, e), &steps);
-    take(w, e, &steps);
-}
-
-// SDKs ask again when they have lost their patience; what we answer tells them not to.
-static void leave(sim_world *w, sim_exchange *e) {
-    if (e->committed && w->rules->patience_ms > 0 && w->now_ms - e->born_ms >= w->rules->patience_ms)
-        return; // patience is for the beginning of an answer
-    if (w->rules->patience_ms > 0 && w->now_ms - e->born_ms >= w->rules->patience_ms)
-        ask_again(w, e);
-    e->gone = true;
-    sj_steps steps;
-    sj_journey_client_gone(e->journey, sim_clock(w, e), &steps);
-    take(w, e, &steps);
-}
-
-static void granted(sim_world *w, sim_exchange *e) {
-    sj_steps steps;
-    sj_journey_granted(e->journey, sim_clock(w, e), &steps);
+    if (ends)
+        saw(w, SIM_SPECIAL_DRAIN_OVER);
     take(w, e, &steps);
 }
 
@@ -380,6 +372,52 @@ static void hold(sim_world *w, sim_exchange *e, bool held) {
         add(w, SIM_RESUME, e, w->now_ms + sj_rng_between(&w->chance, 1, SLOW_MS), 0);
     else
         arm_timer(w, e);
+}
+
+static void abort_drain(sim_world *w, sim_exchange *e) {
+    saw(w, SIM_SPECIAL_ABORTED);
+    sj_steps steps;
+    sj_journey_abort(e->journey, "shutdown", sim_clock(w, e), &steps);
+    take(w, e, &steps);
+}
+
+// SDKs ask again when they have lost their patience; what we answer tells them not to. Some come back to what is still read for them.
+static void leave(sim_world *w, sim_exchange *e) {
+    if (e->committed && w->rules->patience_ms > 0 && w->now_ms - e->born_ms >= w->rules->patience_ms)
+        return; // patience is for the beginning of an answer
+    if (e->gone) {
+        abort_drain(w, e);
+        return;
+    }
+    bool comes_back = w->rules->drain_ms > 0 && by_chance(w, w->rules->back);
+    if (comes_back)
+        add(w, SIM_BACK, e, w->now_ms + sj_rng_between(&w->chance, 0, 2 * AGAIN_MS), 0);
+    else if (w->rules->patience_ms > 0 && w->now_ms - e->born_ms >= w->rules->patience_ms)
+        ask_again(w, e);
+    if (e->held)
+        hold(w, e, false); // nobody slow reads it now
+    e->gone = true;
+    sj_steps steps;
+    sj_journey_client_gone(e->journey, sim_clock(w, e), &steps);
+    take(w, e, &steps);
+}
+
+static void come_back(sim_world *w, sim_exchange *e) {
+    if (!e->gone)
+        return;
+    saw(w, SIM_SPECIAL_BACK);
+    e->gone = false;
+    int64_t deadline_ms = sim_clock(w, e) + w->rules->deadline_ms;
+    if (e->plan.deadline_ms < deadline_ms)
+        e->plan.deadline_ms = deadline_ms;
+    sj_journey_client_back(e->journey, deadline_ms, sim_clock(w, e));
+    take(w, e, &(sj_steps){.count = 0});
+}
+
+static void granted(sim_world *w, sim_exchange *e) {
+    sj_steps steps;
+    sj_journey_granted(e->journey, sim_clock(w, e), &steps);
+    take(w, e, &steps);
 }
 
 void sim_happen(sim_world *w, const sim_event *event) {
@@ -394,7 +432,7 @@ void sim_happen(sim_world *w, const sim_event *event) {
             saw(w, SIM_SPECIAL_WOKEN_FOR_NOTHING);
         return;
     }
-    if (e->committed && !e->held && by_chance(w, w->rules->slow))
+    if (e->committed && !e->held && !e->gone && by_chance(w, w->rules->slow))
         hold(w, e, true);
     switch (event->kind) {
     case SIM_ARRIVAL:
@@ -412,6 +450,9 @@ void sim_happen(sim_world *w, const sim_event *event) {
         return;
     case SIM_LEAVE:
         leave(w, e);
+        return;
+    case SIM_BACK:
+        come_back(w, e);
         return;
     case SIM_RESUME:
         if (e->held)

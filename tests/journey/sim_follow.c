@@ -147,6 +147,8 @@ static sim_place waiting_place(const sj_journey *j) {
 
 static sim_place place_now(const sim_exchange *e) {
     const sj_journey *j = e->journey;
+    if (j->state != STATE_OVER && journey_is_draining(j))
+        return SIM_AT_DRAINING;
     switch (j->state) {
     case STATE_NEW:
         return SIM_AT_NEW;

@@ -124,6 +124,8 @@ static void random_clients(sim_rules *rules, sj_rng *rng) {
     rules->patience_ms = flip(rng) ? 0 : scale(rng, 1000, 60000);
     rules->client_retries = 2;
     rules->leaves = flip(rng) ? 0 : 0.02;
+    rules->drain_ms = flip(rng) ? 0 : scale(rng, 100, 60000);
+    rules->back = 0.3;
     rules->slow = flip(rng) ? 0 : 0.05;
     rules->late_timer = flip(rng) ? 0 : 0.05;
 }

@@ -9,8 +9,9 @@
 // A kind without a name is none that a world of this kind can hold.
 
 static const char *const events[] = {
-    [SIM_ARRIVAL] = "arrival", [SIM_TIMER] = "timer",   [SIM_UPSTREAM] = "news", [SIM_GRANT] = "grant",
-    [SIM_LEAVE] = "leave",     [SIM_RESUME] = "resume", [SIM_RELOAD] = "reload", [SIM_OPERATOR] = "operator",
+    [SIM_ARRIVAL] = "arrival", [SIM_TIMER] = "timer",   [SIM_UPSTREAM] = "news",
+    [SIM_GRANT] = "grant",     [SIM_LEAVE] = "leave",   [SIM_RESUME] = "resume",
+    [SIM_BACK] = "back",       [SIM_RELOAD] = "reload", [SIM_OPERATOR] = "operator",
 };
 
 static const char *const ends[] = {
@@ -36,7 +37,8 @@ static const char *const notes[] = {
     [SJ_NOTE_HINT_GATE] = "hint gate", [SJ_NOTE_BREAKER] = "breaker",
     [SJ_NOTE_FALLBACK] = "fallback",   [SJ_NOTE_BUDGET_REFUSED] = "budget refused",
     [SJ_NOTE_RACE] = "race",           [SJ_NOTE_QUEUED] = "queued",
-    [SJ_NOTE_ALERT] = "alert",         [SJ_NOTE_GRANT] = "grant",
+    [SJ_NOTE_DRAIN] = "drain",         [SJ_NOTE_ALERT] = "alert",
+    [SJ_NOTE_GRANT] = "grant",
 };
 
 static const char *const specials[] = {
@@ -57,6 +59,10 @@ static const char *const specials[] = {
     [SIM_SPECIAL_GATE_LIFTED] = "gate lifted early",
     [SIM_SPECIAL_LEFT_WOKEN] = "left with a slot granted",
     [SIM_SPECIAL_WOKEN_FOR_NOTHING] = "woken after the end",
+    [SIM_SPECIAL_DRAINED] = "drained to the end",
+    [SIM_SPECIAL_DRAIN_OVER] = "drain over",
+    [SIM_SPECIAL_ABORTED] = "drain aborted",
+    [SIM_SPECIAL_BACK] = "client back",
     [SIM_SPECIAL_HELD] = "slow reader",
 };
 
@@ -73,10 +79,11 @@ static const char *const sources[] = {"backoff",
                                       "x-ratelimit-remaining"};
 
 static const char *const places[] = {
-    [SIM_AT_NEW] = "new",           [SIM_AT_ROUTE] = "route",   [SIM_AT_QUEUE] = "queue",
-    [SIM_AT_BACKOFF] = "backoff",   [SIM_AT_GATE] = "gate",     [SIM_AT_REOPENING] = "reopening",
-    [SIM_AT_ASKING] = "asking",     [SIM_AT_RACING] = "racing", [SIM_AT_COMMITTED] = "committed",
-    [SIM_AT_ANSWERED] = "answered", [SIM_AT_FAILED] = "failed", [SIM_AT_LEFT] = "left",
+    [SIM_AT_NEW] = "new",           [SIM_AT_ROUTE] = "route",       [SIM_AT_QUEUE] = "queue",
+    [SIM_AT_BACKOFF] = "backoff",   [SIM_AT_GATE] = "gate",         [SIM_AT_REOPENING] = "reopening",
+    [SIM_AT_ASKING] = "asking",     [SIM_AT_RACING] = "racing",     [SIM_AT_COMMITTED] = "committed",
+    [SIM_AT_DRAINING] = "draining", [SIM_AT_ANSWERED] = "answered", [SIM_AT_FAILED] = "failed",
+    [SIM_AT_LEFT] = "left",
 };
 
 #define TO(place) (1U << SIM_AT_##place)
@@ -90,9 +97,10 @@ static const unsigned moves[SIM_PLACES] = {
     [SIM_AT_GATE] = TO(QUEUE) | TO(REOPENING) | TO(ASKING) | TO(ANSWERED) | TO(FAILED) | TO(LEFT),
     [SIM_AT_REOPENING] = TO(QUEUE) | TO(GATE) | TO(ASKING) | TO(ANSWERED) | TO(FAILED) | TO(LEFT),
     [SIM_AT_ASKING] = TO(QUEUE) | TO(BACKOFF) | TO(GATE) | TO(REOPENING) | TO(ASKING) | TO(RACING) |
-                      TO(COMMITTED) | TO(ANSWERED) | TO(FAILED) | TO(LEFT),
-    [SIM_AT_RACING] = TO(ASKING) | TO(COMMITTED) | TO(ANSWERED) | TO(FAILED) | TO(LEFT),
-    [SIM_AT_COMMITTED] = TO(ANSWERED) | TO(FAILED) | TO(LEFT),
+                      TO(COMMITTED) | TO(DRAINING) | TO(ANSWERED) | TO(FAILED) | TO(LEFT),
+    [SIM_AT_RACING] = TO(ASKING) | TO(COMMITTED) | TO(DRAINING) | TO(ANSWERED) | TO(FAILED) | TO(LEFT),
+    [SIM_AT_COMMITTED] = TO(DRAINING) | TO(ANSWERED) | TO(FAILED) | TO(LEFT),
+    [SIM_AT_DRAINING] = TO(ASKING) | TO(RACING) | TO(COMMITTED) | TO(LEFT),
 };
 
 static const struct change {

@@ -18,6 +18,7 @@ typedef enum sim_place {
     SIM_AT_ASKING, // one attempt, nothing committed
     SIM_AT_RACING, // two
     SIM_AT_COMMITTED,
+    SIM_AT_DRAINING, // read on, though the client has left
     SIM_AT_ANSWERED,
     SIM_AT_FAILED,
     SIM_AT_LEFT,
@@ -60,6 +61,10 @@ typedef enum sim_special {
     SIM_SPECIAL_GATE_LIFTED, // by a success, before its time
     SIM_SPECIAL_LEFT_WOKEN, // a client left with its slot granted and not taken
     SIM_SPECIAL_WOKEN_FOR_NOTHING, // a wake-up for one that is gone
+    SIM_SPECIAL_DRAINED, // read to its end for a client that had left
+    SIM_SPECIAL_DRAIN_OVER, // it took too long
+    SIM_SPECIAL_ABORTED, // somebody stopped it
+    SIM_SPECIAL_BACK, // the client came back to it
     SIM_SPECIAL_HELD, // a slow reader
     SIM_SPECIALS,
 } sim_special;

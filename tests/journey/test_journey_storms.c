@@ -12,7 +12,7 @@
 #include <cmocka.h>
 
 // A run of that many hours is long enough to have seen every kind, and holds at least so many exchanges.
-enum { FIRST_SEED = 1, LONG_HOURS = 10000, LONG_EXCHANGES = 5000000 };
+enum { FIRST_SEED = 1, LONG_HOURS = 40000, LONG_EXCHANGES = 5000000 };
 static const double default_hours = 3000;
 
 typedef struct total {
