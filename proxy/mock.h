@@ -52,6 +52,8 @@ typedef struct sj_mock_rules {
     int variant; // another number, other texts
     int limit_concurrent; // 0 off: beyond it 429
     double limit_per_second; // 0 off: beyond it 429 with Retry-After
+    double capacity; // attempts a second; 0 any. The others wait in line, and take their turn even when their clients have left
+    sj_mock_delay backlog; // who would wait longer in line gets a 503
     char models[512]; // comma-separated
     bool strict_models; // others get a 404
     int log_size;

@@ -141,13 +141,33 @@ static bool pick(sj_mock_choose *choose, const sj_mock_attempt_facts *facts, dou
     return sj_mock_fault_parse(SJ_SLICE("ok"), &out->fault, error);
 }
 
+// Of an upstream that has more to do than it can: each attempt takes its turn, wanted or not. False: the line is too long.
+static bool stand_in_line(sj_mock_choose *choose, int64_t now_ms, sj_rng *rng, int64_t *wait_ms) {
+    *wait_ms = 0;
+    if (choose->rules.capacity <= 0)
+        return true;
+    double now = (double)now_ms;
+    double turn = choose->busy_until_ms > now ? choose->busy_until_ms : now;
+    if (turn - now > (double)sj_mock_delay_draw(&choose->rules.backlog, rng))
+        return false;
+    choose->busy_until_ms = turn + 1000 / choose->rules.capacity;
+    *wait_ms = (int64_t)(turn - now);
+    return true;
+}
+
 bool sj_mock_choose_next(sj_mock_choose *choose, const sj_mock_attempt_facts *facts, sj_mock_choice *out,
                          sj_buffer *error) {
     sj_rng rng;
     sj_rng_seed(&rng, choose->rules.seed * 0x9e3779b97f4a7c15u + ++choose->attempts);
     double u = sj_rng_unit(&rng);
+    int64_t wait_ms;
     if (!pick(choose, facts, u, out, error))
         return false;
+    if (!stand_in_line(choose, facts->now_ms, &rng, &wait_ms)) {
+        out->by = "limit";
+        if (!sj_mock_fault_parse(SJ_SLICE("503"), &out->fault, error))
+            return false;
+    }
     sj_mock_delay latency = choose->rules.latency;
     if (facts->latency_header.n && !sj_mock_delay_parse(facts->latency_header, &latency))
         return complain(error, "x-mock-latency is written 200ms, 50ms..300ms or lognormal:200ms,0.5");
@@ -159,6 +179,7 @@ bool sj_mock_choose_next(sj_mock_choose *choose, const sj_mock_attempt_facts *fa
         out->latency_ms += out->fault.arg_ms;
     if (out->fault.kind == SJ_MOCK_SLOW_FIRST)
         out->first_token_ms += out->fault.arg_ms;
+    out->latency_ms += wait_ms;
     return true;
 }
 

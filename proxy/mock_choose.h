@@ -17,6 +17,7 @@ typedef struct sj_mock_choose {
     uint64_t attempts; // numbered from 1
     double bucket; // of limit_per_second
     int64_t bucket_at_ms;
+    double busy_until_ms; // of capacity
 } sj_mock_choose;
 
 typedef struct sj_mock_choice {

@@ -237,6 +237,9 @@ static const struct rule {
     {"limit-concurrent", set_int, MEMBER(limit_concurrent), 0, 1e6, "N", "429 while more than N run; 0: off"},
     {"limit-per-second", set_double, MEMBER(limit_per_second), 0, 1e6, "N",
      "429 with Retry-After beyond N attempts a second; 0: off"},
+    {"capacity", set_double, MEMBER(capacity), 0, 1e6, "N",
+     "answers a second; the others wait in line, even for clients that have left; 0: any number"},
+    {"backlog", set_delay, MEMBER(backlog), 0, 0, "DELAY", "503 to those who would wait longer in line; default 60s"},
     {"models", set_text, MEMBER(models), 0, sizeof((sj_mock_rules *)0)->models, "LIST",
      "what GET /v1/models lists"},
     {"strict-models", set_flag, MEMBER(strict_models), 0, 0, NULL, "404 model_not_found for all others"},
@@ -285,6 +288,7 @@ void sj_mock_rules_init(sj_mock_rules *rules) {
         (sj_mock_rules){.listen = "127.0.0.1",
                         .seed = 1,
                         .words = 24,
+                        .backlog = {.shape = SJ_MOCK_FIXED, .a = 60000},
                         .models = "gpt-4.1,gpt-4.1-mini,gpt-4o-mini,deepseek-v3.2,text-embedding-3-small",
                         .log_size = SJ_MOCK_LOG_DEFAULT};
     static const char mix[] = "3*429; retry-after=1, 2*500, 2*503, reset, error-body, empty";

@@ -1,5 +1,7 @@
 #include "setup.h"
 
+#include "setup_plan.h"
+
 #include "key_ring.h"
 
 #include <assert.h>
@@ -65,14 +67,6 @@ static void upstream_unref(upstream_state *state) {
     free(state);
 }
 
-static sj_admission_rules admission_rules(const sj_upstream_config *config) {
-    sj_admission_rules rules = config->admission;
-    rules.adaptive = config->adaptive;
-    rules.standing_queue = config->standing_queue;
-    rules.pace = (sj_pace_rules){config->requests_per_minute, config->tokens_per_minute};
-    return rules;
-}
-
 static upstream_state *upstream_new(const sj_upstream_config *config) {
     upstream_state *state = calloc(1, sizeof *state);
     if (!state)
@@ -81,7 +75,7 @@ static upstream_state *upstream_new(const sj_upstream_config *config) {
     pthread_mutex_init(&state->mutex, NULL);
     state->name = strdup(config->name);
     state->base_url = strdup(config->base_url);
-    sj_admission_rules rules = admission_rules(config);
+    sj_admission_rules rules = sj_setup_admission_rules(config);
     state->admission = sj_admission_new(&rules);
     if (!state->name || !state->base_url || !state->admission) {
         upstream_unref(state);
@@ -91,7 +85,7 @@ static upstream_state *upstream_new(const sj_upstream_config *config) {
 }
 
 static void apply_rules(upstream_state *state, const sj_upstream_config *config) {
-    sj_admission_rules rules = admission_rules(config);
+    sj_admission_rules rules = sj_setup_admission_rules(config);
     sj_admission_set_rules(state->admission, &rules);
     pthread_mutex_lock(&state->mutex);
     for (size_t i = 0; i < MAP_SIZE; i++)

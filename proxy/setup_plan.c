@@ -51,3 +51,11 @@ sj_plan sj_setup_plan(const sj_setup *setup, const sj_route_config *route, int64
         .route_slots = sj_setup_route_slots(setup, route),
     };
 }
+
+sj_admission_rules sj_setup_admission_rules(const sj_upstream_config *upstream) {
+    sj_admission_rules rules = upstream->admission;
+    rules.adaptive = upstream->adaptive;
+    rules.standing_queue = upstream->standing_queue;
+    rules.pace = (sj_pace_rules){upstream->requests_per_minute, upstream->tokens_per_minute};
+    return rules;
+}

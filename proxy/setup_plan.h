@@ -9,6 +9,9 @@
 sj_hop sj_setup_hop(sj_setup *setup, const sj_route_config *route, size_t hop, sj_slice model, bool stream,
                     int64_t now_ms);
 
+// The rules of an upstream's slots and queue.
+sj_admission_rules sj_setup_admission_rules(const sj_upstream_config *upstream);
+
 // What the configuration says of an exchange on that route that begins now; the rest is the caller's.
 sj_plan sj_setup_plan(const sj_setup *setup, const sj_route_config *route, int64_t now_ms);
 

@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -100,6 +101,17 @@ def fill(template, folder, values):
         text = text.replace(f"@{key}@", str(value))
     path = folder / template
     path.write_text(text)
+    return path
+
+
+def case(name, folder, port, mock, more=""):
+    """A file of conf/cases before a mock; nothing of it is changed but where it listens and where the API is."""
+    text, count = re.subn(r'base_url = "https://[^"]+"', f'base_url = "http://127.0.0.1:{mock.port}/v1"', (ROOT / f"conf/cases/{name}.conf").read_text())
+    if not count:
+        raise SystemExit(f"{name}.conf names no API")
+    os.environ.setdefault("OPENAI_API_KEY", "sk-bench-key")
+    path = folder / f"{name}.conf"
+    path.write_text(f'listen = "127.0.0.1:{port}";\nadmin = "";\n{more}{text}')
     return path
 
 

@@ -228,6 +228,20 @@ static void test_limit_per_second(void **state) {
     assert_string_equal(refused.fault.headers, "Retry-After: 1\r\n");
 }
 
+static void test_capacity(void **state) {
+    (void)state;
+    sj_mock_choose choose = chooser("capacity", "10");
+    sj_buffer error = sj_buffer_with_max(1000);
+    assert_true(sj_mock_choose_rules(&choose, SJ_SLICE("{\"backlog\":\"500ms\"}"), 1, &error));
+    for (int i = 0; i < 6; i++) // 100 ms each, one after the other
+        assert_int_equal(ask(&choose, "m", 1).latency_ms, 100 * i);
+    assert_int_equal(ask(&choose, "m", 1).fault.status, 503); // the line is full
+    assert_int_equal(ask(&choose, "m", 301).latency_ms, 300);
+    assert_int_equal(ask(&choose, "m", 60000).latency_ms, 0); // idle time is not saved up
+    assert_int_equal(ask(&choose, "m", 60000).latency_ms, 100);
+    sj_buffer_free(&error);
+}
+
 static void test_script(void **state) {
     (void)state;
     sj_mock_choose choose = chooser(NULL, NULL);
@@ -303,6 +317,7 @@ int main(void) {
         cmocka_unit_test(test_odds_by_model),
         cmocka_unit_test(test_outage),
         cmocka_unit_test(test_limit_per_second),
+        cmocka_unit_test(test_capacity),
         cmocka_unit_test(test_script),
         cmocka_unit_test(test_log_is_a_ring),
     };
