@@ -1,5 +1,6 @@
 #include "answer_store.h"
 
+#include <assert.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -19,11 +20,12 @@ struct entry {
 };
 
 struct sj_answer_store {
+    atomic_int refs;
     pthread_mutex_t mutex;
     entry *chains[CHAINS];
     entry *newest, *oldest;
     size_t max_bytes;
-    sj_answer_store_stats stats;
+    sj_answer_store_stats stats; // but for max_bytes
 };
 
 static uint64_t mix(uint64_t hash, sj_slice bytes) {
@@ -127,15 +129,21 @@ sj_answer_store *sj_answer_store_new(size_t max_bytes) {
     sj_answer_store *store = calloc(1, sizeof *store);
     if (!store)
         return NULL;
+    atomic_init(&store->refs, 1);
     pthread_mutex_init(&store->mutex, NULL);
     store->max_bytes = max_bytes;
+    return store;
+}
+
+sj_answer_store *sj_answer_store_ref(sj_answer_store *store) {
+    atomic_fetch_add(&store->refs, 1);
     return store;
 }
 
 void sj_answer_store_free(sj_answer_store **slot) {
     sj_answer_store *store = *slot;
     *slot = NULL;
-    if (!store)
+    if (!store || atomic_fetch_sub(&store->refs, 1) != 1)
         return;
     shrink_to(store, 0);
     pthread_mutex_destroy(&store->mutex);
@@ -149,8 +157,38 @@ void sj_answer_store_set_max(sj_answer_store *store, size_t max_bytes) {
     pthread_mutex_unlock(&store->mutex);
 }
 
+// ---- recordings -------------------------------------------------------------------------------------------------------------------
+
+bool sj_answer_store_take_room(sj_answer_store *store, size_t bytes) {
+    pthread_mutex_lock(&store->mutex);
+    size_t taken = store->stats.recording_bytes;
+    bool ok = taken <= store->max_bytes && bytes <= store->max_bytes - taken;
+    if (ok)
+        store->stats.recording_bytes += bytes;
+    pthread_mutex_unlock(&store->mutex);
+    return ok;
+}
+
+void sj_answer_store_give_room(sj_answer_store *store, size_t bytes) {
+    pthread_mutex_lock(&store->mutex);
+    assert(store->stats.recording_bytes >= bytes);
+    store->stats.recording_bytes -= bytes;
+    pthread_mutex_unlock(&store->mutex);
+}
+
+size_t sj_answer_store_share(sj_answer_store *store) {
+    pthread_mutex_lock(&store->mutex);
+    size_t share = store->max_bytes / SHARE_OF_ONE;
+    pthread_mutex_unlock(&store->mutex);
+    return share;
+}
+
+// ---- putting in and taking out ----------------------------------------------------------------------------------------------------
+
 void sj_answer_store_put(sj_answer_store *store, const sj_answer_key *key, int status, const sj_headers *headers, sj_slice body, bool stream,
                          int64_t now_ms) {
+    if (key->path.n + key->body.n + body.n > sj_answer_store_share(store))
+        return; // nothing that large is copied first
     entry *e = entry_new(key, status, headers, body, stream, now_ms);
     if (!e)
         return;
@@ -197,6 +235,7 @@ void sj_stored_answer_unref(const sj_stored_answer **answer) {
 sj_answer_store_stats sj_answer_store_read(sj_answer_store *store) {
     pthread_mutex_lock(&store->mutex);
     sj_answer_store_stats stats = store->stats;
+    stats.max_bytes = store->max_bytes;
     pthread_mutex_unlock(&store->mutex);
     return stats;
 }

@@ -77,7 +77,7 @@ static void complete(sj_journey *j, attempt_state *a, const sj_attempt_over *ove
     journey_settle(j, a, v.breaker, false, false, now, out);
     if (supply_done)
         (void)journey_step(out, SJ_STEP_SUPPLY_DONE);
-    (void)journey_step(out, SJ_STEP_FINISH);
+    journey_step(out, SJ_STEP_FINISH)->class = v.class;
     journey_end(j, now, out);
 }
 

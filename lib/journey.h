@@ -110,6 +110,7 @@ typedef struct sj_step {
     sj_mend mend; // START: what for
     sj_refusal refusal;
     int64_t retry_after_s; // REFUSE: 0 none
+    sj_class class;        // DELIVER, DELIVER_SAVED, FINISH: what the answer was judged to be
 } sj_step;
 
 // What happened, for log lines and metrics (BEHAVIOUR 15).
@@ -126,6 +127,8 @@ typedef enum sj_note_kind {
     SJ_NOTE_DRAIN,    // the client has left, its attempt is read on: ms at most
     SJ_NOTE_ALERT,    // credential or TLS trouble: worth a warning
     SJ_NOTE_KEY,      // one of several keys rests from now on, or is accepted again: key, reason, ms of rest
+    SJ_NOTE_STALE_SERVED,    // by the carrier: a stored answer went out, `reason` why, `ms` its age
+    SJ_NOTE_DEGRADED_SERVED, // by the carrier: the configured text went out
     SJ_NOTE_GRANT,    // another exchange shall look at its place in the queue: post `wake`; never left out
 } sj_note_kind;
 

@@ -56,7 +56,9 @@ void journey_give_up(sj_journey *j, int64_t now, sj_steps *out) {
     if (j->mend)
         journey_mend_failed(j, now, out);
     else if (j->saved) {
-        journey_step(out, SJ_STEP_DELIVER_SAVED)->hop = j->saved_hop;
+        sj_step *s = journey_step(out, SJ_STEP_DELIVER_SAVED);
+        s->hop = j->saved_hop;
+        s->class = j->saved_class;
         j->hop = j->saved_hop;
         j->upstream_ms = j->saved_upstream_ms;
         journey_end(j, now, out);
@@ -77,6 +79,7 @@ static void save_answer(sj_journey *j, ended *e, sj_steps *out) {
         return;
     j->saved = e->saved = true;
     j->saved_hop = j->hop;
+    j->saved_class = e->verdict.class;
     j->saved_upstream_ms = j->upstream_ms;
     sj_step *s = journey_step(out, SJ_STEP_SAVE);
     s->attempt = e->id;
@@ -91,6 +94,7 @@ static void deliver(sj_journey *j, const ended *e, int64_t now, sj_steps *out) {
     sj_step *s = journey_step(out, SJ_STEP_DELIVER);
     s->attempt = e->id;
     s->hop = j->hop;
+    s->class = e->verdict.class;
     journey_end(j, now, out);
 }
 

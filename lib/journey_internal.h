@@ -76,6 +76,7 @@ struct sj_journey {
     // an answer kept for the case that nothing better comes
     bool saved;
     size_t saved_hop;
+    sj_class saved_class;
     int64_t saved_upstream_ms;
     // waiting
     int64_t wait_until_ms, wait_since_ms;

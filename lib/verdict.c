@@ -403,3 +403,16 @@ sj_verdict sj_verdict_of(const sj_attempt_facts *facts, const sj_verdict_rules *
         verdict.retry_here = verdict.class != SJ_CLASS_TOO_LONG;
     return verdict;
 }
+
+bool sj_class_is_callers(sj_class class) {
+    switch (class) {
+    case SJ_CLASS_CALLER:
+    case SJ_CLASS_TOO_LONG:
+    case SJ_CLASS_REFUSED:
+    case SJ_CLASS_CREDENTIAL:
+    case SJ_CLASS_NO_MODEL:
+        return true;
+    default:
+        return false;
+    }
+}

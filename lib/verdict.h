@@ -83,6 +83,8 @@ typedef struct sj_verdict {
 } sj_verdict;
 
 sj_verdict sj_verdict_of(const sj_attempt_facts *facts, const sj_verdict_rules *rules);
+// The caller has to change something before it can succeed: nobody else's answer may stand in for such an error (BEHAVIOUR 11).
+bool sj_class_is_callers(sj_class class);
 const char *sj_class_name(sj_class class); // snake_case, for metrics
 
 #endif

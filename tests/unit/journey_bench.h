@@ -150,6 +150,9 @@ static void bench_put_note(bench *b, const sj_note *n) {
     case SJ_NOTE_KEY:
         bench_put(b, "; key %d %s %" PRId64, n->key, n->reason, n->ms);
         return;
+    case SJ_NOTE_STALE_SERVED: // the carrier's
+    case SJ_NOTE_DEGRADED_SERVED:
+        return;
     case SJ_NOTE_GRANT:
         bench_put(b, "; grant %" PRIu64, n->wake.exchange_id);
         return;

@@ -89,11 +89,36 @@ static void bounded_oldest_use_first(void **unused) {
     sj_answer_store_free(&store);
 }
 
+static void recordings_have_as_much_room_again(void **unused) {
+    (void)unused;
+    sj_answer_store *store = sj_answer_store_new(64 * 1024), *same = sj_answer_store_ref(store);
+    assert_int_equal(sj_answer_store_share(store), 8 * 1024);
+    assert_true(sj_answer_store_take_room(store, 60 * 1024));
+    assert_false(sj_answer_store_take_room(store, 5 * 1024));
+    assert_true(sj_answer_store_take_room(store, 4 * 1024));
+    assert_false(sj_answer_store_take_room(store, 1));
+    assert_int_equal(sj_answer_store_read(store).recording_bytes, 64 * 1024);
+    put(store, key(1, "/p", "q"), "x", 0); // what is kept does not count towards it
+    assert_int_equal(sj_answer_store_read(store).answers, 1);
+    sj_answer_store_set_max(store, 1024);
+    sj_answer_store_give_room(store, 63 * 1024);
+    assert_false(sj_answer_store_take_room(store, 1));
+    sj_answer_store_give_room(store, 1024);
+    assert_true(sj_answer_store_take_room(store, 1024));
+    sj_answer_store_give_room(store, 1024);
+    assert_false(sj_answer_store_take_room(store, (size_t)-1));
+    sj_answer_store_free(&store);
+    assert_null(store);
+    assert_int_equal(sj_answer_store_read(same).max_bytes, 1024);
+    sj_answer_store_free(&same);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(only_the_very_same_question),
         cmocka_unit_test(an_answer_in_use_outlives_the_store),
         cmocka_unit_test(bounded_oldest_use_first),
+        cmocka_unit_test(recordings_have_as_much_room_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -275,6 +275,64 @@ static void stale_and_refused_are_two_causes(void **unused) {
     bench_free(&b);
 }
 
+// What stored and degraded answers are decided by (BEHAVIOUR 11).
+static void the_last_step_says_what_the_answer_was(void **unused) {
+    (void)unused;
+    static const struct {
+        int status;
+        const char *code;
+        sj_class class;
+        bool callers;
+    } ends[] = {
+        {200, "", SJ_CLASS_SUCCESS, false},
+        {400, "", SJ_CLASS_CALLER, true},
+        {400, "context_length_exceeded", SJ_CLASS_TOO_LONG, true},
+        {400, "content_filter", SJ_CLASS_REFUSED, true},
+        {401, "", SJ_CLASS_CREDENTIAL, true},
+        {403, "", SJ_CLASS_CREDENTIAL, true},
+        {404, "model_not_found", SJ_CLASS_NO_MODEL, true},
+        {402, "", SJ_CLASS_QUOTA, false},
+        {429, "insufficient_quota", SJ_CLASS_QUOTA, false},
+        {429, "", SJ_CLASS_THROTTLED, false},
+        {503, "", SJ_CLASS_FAILING, false},
+    };
+    for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++) {
+        bench b = bench_new(1);
+        b.policies[0].max_attempts = 1;
+        go(&b);
+        sj_attempt_over whole = {
+            .facts = {.end = SJ_END_WHOLE,
+                      .status = ends[i].status,
+                      .error_code = ends[i].code,
+                      .error_message = ""},
+            .whole = true,
+            .sent = true,
+        };
+        head_hint(&b, ends[i].status, (sj_retry_hint){0});
+        sj_journey_attempt_ended(b.journey, b.attempt, &whole, b.now, &b.steps);
+        const sj_step *last = &b.steps.list[b.steps.count - 1];
+        bool saved = ends[i].class == SJ_CLASS_THROTTLED || ends[i].class == SJ_CLASS_FAILING;
+        assert_int_equal(last->kind, saved ? SJ_STEP_DELIVER_SAVED : SJ_STEP_DELIVER);
+        assert_int_equal(last->class, ends[i].class);
+        assert_int_equal(sj_class_is_callers(last->class), ends[i].callers);
+        over(&b);
+        bench_free(&b);
+    }
+}
+
+// The saved answer's own class, not that of the attempt that came last.
+static void a_saved_answer_keeps_its_class(void **unused) {
+    (void)unused;
+    bench b = bench_new(2);
+    b.policies[0].max_attempts_before_fallback = 1;
+    go(&b);
+    (void)answer(&b, 503);
+    gives(&b, answer(&b, 400), "deliver saved a");
+    assert_int_equal(b.steps.list[b.steps.count - 1].class, SJ_CLASS_FAILING);
+    over(&b);
+    bench_free(&b);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_row),
@@ -284,6 +342,8 @@ int main(void) {
         cmocka_unit_test(requests_that_do_not_repeat_freely),
         cmocka_unit_test(a_refused_connection_has_one_try_more),
         cmocka_unit_test(stale_and_refused_are_two_causes),
+        cmocka_unit_test(the_last_step_says_what_the_answer_was),
+        cmocka_unit_test(a_saved_answer_keeps_its_class),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
