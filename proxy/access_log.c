@@ -128,7 +128,7 @@ static void end(sj_log *log, sj_log_line *line) {
 // ---- lines -------------------------------------------------------------------------------------------------------------------
 
 const char *sj_result_name(sj_result result) {
-    static const char *const names[] = {"ok", "refused", "broken", "client_gone"};
+    static const char *const names[] = {"ok", "stale", "degraded", "refused", "broken", "client_gone"};
     assert((size_t)result < sizeof names / sizeof names[0]);
     return names[result];
 }
@@ -199,7 +199,8 @@ enum {
     NOTE_REASON = 16,
     NOTE_SOURCE = 32,
     NOTE_CHANGE = 64,
-    NOTE_KEY = 128 // which of several; left out where there is nothing to choose
+    NOTE_KEY = 128, // which of several; left out where there is nothing to choose
+    NOTE_AGE = 256
 };
 
 static const struct {
@@ -217,6 +218,8 @@ static const struct {
     [SJ_NOTE_RESCUED] = {"rescued", SJ_LOG_WARN, NOTE_MS | NOTE_REASON | NOTE_SOURCE},
     [SJ_NOTE_QUEUED] = {"queued", SJ_LOG_DEBUG, NOTE_REASON},
     [SJ_NOTE_DRAIN] = {"drain", SJ_LOG_INFO, NOTE_MS | NOTE_REASON},
+    [SJ_NOTE_STALE_SERVED] = {"stale_served", SJ_LOG_WARN, NOTE_AGE | NOTE_REASON},
+    [SJ_NOTE_DEGRADED_SERVED] = {"degraded_served", SJ_LOG_WARN, NOTE_REASON},
     [SJ_NOTE_ALERT] = {"alert", SJ_LOG_WARN, NOTE_KEY | NOTE_STATUS | NOTE_CLASS | NOTE_REASON},
     [SJ_NOTE_KEY] = {"key", SJ_LOG_WARN, NOTE_KEY | NOTE_STATUS | NOTE_CLASS | NOTE_DELAY | NOTE_REASON},
 };
@@ -253,6 +256,8 @@ void sj_log_note(sj_log *log, const char *request_id, const char *target_label, 
         sj_log_line_int(&line, "ms", note->ms);
     if (parts & NOTE_DELAY)
         sj_log_line_int(&line, "delay_ms", note->ms);
+    if (parts & NOTE_AGE)
+        sj_log_line_int(&line, "age_ms", note->ms);
     if (parts & NOTE_SOURCE)
         word(&line, "source", note->source);
     if (parts & NOTE_CHANGE)

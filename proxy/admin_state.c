@@ -3,6 +3,7 @@
 
 #include "body.h"
 #include "json_span.h"
+#include "setup.h"
 
 #include <inttypes.h>
 
@@ -82,6 +83,8 @@ static void totals(sj_json_out *w, sj_registry *registry, const char *target) {
         {"budget_refused", SJ_METRIC_BUDGET_REFUSED},
         {"queued", SJ_METRIC_QUEUED},
         {"alerts", SJ_METRIC_ALERTS},
+        {"stale_served", SJ_METRIC_STALE_SERVED},
+        {"degraded_served", SJ_METRIC_DEGRADED_SERVED},
         {"transitions", SJ_METRIC_BREAKER_CHANGES},
     };
     begin(w, "totals", "{");
@@ -133,6 +136,21 @@ static void upstreams(sj_json_out *w, const sj_server_view *view) {
     end(w, "]");
 }
 
+static void store(sj_json_out *w, const sj_server_view *view) {
+    sj_answer_store *kept = view->setup ? sj_setup_store(view->setup) : NULL;
+    if (!kept)
+        return;
+    sj_answer_store_stats stats = sj_answer_store_read(kept);
+    begin(w, "store", "{");
+    number(w, "answers", (int64_t)stats.answers);
+    number(w, "bytes", (int64_t)stats.bytes);
+    number(w, "max_bytes", (int64_t)stats.max_bytes);
+    number(w, "hits", (int64_t)stats.hits);
+    number(w, "misses", (int64_t)stats.misses);
+    number(w, "evicted", (int64_t)stats.evicted);
+    end(w, "}");
+}
+
 static void one_target(sj_json_out *w, sj_registry *registry, sj_target *target, int64_t now_ms) {
     sj_target_stats stats = sj_target_read(target, now_ms);
     const char *name = sj_target_name(target);
@@ -180,6 +198,7 @@ bool sj_admin_state(sj_registry *registry, const sj_server_view *view, sj_buffer
     totals(&w, registry, NULL);
     answers(&w, registry);
     upstreams(&w, view);
+    store(&w, view);
     begin(&w, "targets", "[");
     for (size_t i = 0; i < view->target_count && w.ok; i++)
         one_target(&w, registry, view->targets[i], view->now_ms);

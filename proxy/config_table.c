@@ -229,7 +229,7 @@ static const sj_key route_keys[] = {
      .help = "exchanges of this route at once, waits between attempts included; 0 = no bound of its own"},
     {"stale_if_error", SJ_KEY_DURATION, AT(sj_route_source, v.stale_if_error_ms), .text = "0s",
      .max = 365 * DAY,
-     .help = "serve a stored answer up to this much too old when nothing answers; 0s = off"},
+     .help = "when nothing answers, a stored answer to the same request (temperature 0, embeddings) up to this old; 0s = off"},
     {"degraded", SJ_KEY_TEXT, AT(sj_route_source, v.degraded), .min = 1, .max = SJ_CONFIG_MAX_TEXT,
      .example = "The assistant is busy. Please try again in a minute.",
      .help = "when nothing answers, this text as a well-formed completion, labelled x-stormjib-degraded"},

@@ -1,4 +1,4 @@
-#include "exchange_internal.h"
+#include "exchange_stand_in.h"
 
 #include <assert.h>
 
@@ -130,6 +130,9 @@ static void save(sj_exchange *e, leg *l) {
 static void carry_out_step(sj_exchange *e, const sj_step *s) {
     leg *l = leg_of(e, s->attempt);
     char message[1536];
+    bool may_tell_error = s->kind == SJ_STEP_REFUSE || s->kind == SJ_STEP_DELIVER || s->kind == SJ_STEP_DELIVER_SAVED;
+    if (may_tell_error && exchange_has_stand_in(e) && exchange_stand_in(e, s))
+        return;
     switch (s->kind) {
     case SJ_STEP_START:
         start(e, s);
@@ -154,7 +157,7 @@ static void carry_out_step(sj_exchange *e, const sj_step *s) {
         exchange_begin_mend(e, l);
         return;
     case SJ_STEP_DELIVER:
-        exchange_deliver_leg(e, l);
+        exchange_deliver_leg(e, l, s->class);
         return;
     case SJ_STEP_DELIVER_SAVED:
         exchange_deliver(e, e->saved.status, &e->saved.headers, sj_buffer_slice(&e->saved.body),
@@ -167,7 +170,7 @@ static void carry_out_step(sj_exchange *e, const sj_step *s) {
         exchange_supply_done(e, exchange_committed_leg(e));
         return;
     case SJ_STEP_FINISH:
-        exchange_finish(e);
+        exchange_finish(e, s->class);
         return;
     case SJ_STEP_BREAK:
         exchange_break(e, exchange_committed_leg(e), s->quiet);

@@ -131,8 +131,11 @@ static void on_end(void *owner, bool complete) {
     sj_exchange *e = owner;
     assert(e->magic == EXCHANGE_MAGIC);
     e->call = NULL;
-    if (e->end == END_RUNNING || e->end == END_ANSWERED)
-        e->end = complete ? END_ANSWERED : END_CLIENT_GONE;
+    bool good = e->end == END_RUNNING || e->end == END_ANSWERED || e->end == END_STALE || e->end == END_DEGRADED;
+    if (good && !complete)
+        e->end = END_CLIENT_GONE;
+    else if (e->end == END_RUNNING)
+        e->end = END_ANSWERED;
     if (e->end != END_CLIENT_GONE || !exchange_outlives_its_call(e))
         exchange_dispose(e);
 }

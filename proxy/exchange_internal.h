@@ -1,6 +1,6 @@
 // Shared by exchange.c (time and steps), exchange_life.c (from birth to end), exchange_upstream.c and exchange_client.c (the news of either side),
 // exchange_leave.c (the client has left), exchange_plan.c (from request to plan), exchange_rescue.c (a stream that broke), exchange_reply.c (what is
-// answered) and exchange_out.c (to whom).
+// answered) and exchange_out.c (to whom), exchange_keep.c and exchange_stand_in.c (answers kept for the day nothing answers, and what is given then).
 #ifndef SJ_EXCHANGE_INTERNAL_H
 #define SJ_EXCHANGE_INTERNAL_H
 
@@ -53,6 +53,8 @@ typedef struct rescue {
 typedef enum exchange_end {
     END_RUNNING,
     END_ANSWERED,
+    END_STALE, // by a stored answer
+    END_DEGRADED, // by a configured text
     END_REFUSED,
     END_BROKEN,
     END_CLIENT_GONE
@@ -91,6 +93,7 @@ struct sj_exchange {
     leg legs[LEGS_MAX];
     saved_answer saved;
     rescue *rescue; // from the first break on; NULL none
+    struct recording *recording; // exchange_keep.c; NULL: what goes out is not kept
     sj_step todo[TODO_MAX];
     int todo_count;
     const sj_headers *trailers; // of the transfer that is just ending
@@ -188,14 +191,16 @@ void exchange_free_rescue(sj_exchange *e);
 // exchange_reply.c
 void exchange_refuse(sj_exchange *e, sj_refusal refusal, const char *message, int64_t retry_after_s);
 // The leg's whole answer: of a stream that was held back, [DONE] is supplied when only that is missing.
-void exchange_deliver_leg(sj_exchange *e, leg *l);
+void exchange_deliver_leg(sj_exchange *e, leg *l, sj_class class);
 void exchange_deliver(sj_exchange *e, int status, const sj_headers *headers, sj_slice body,
                       int64_t content_length, size_t hop);
 void exchange_commit(sj_exchange *e, leg *l);
+// target NULL: none answered.
+void exchange_add_labels(const sj_exchange *e, sj_headers *headers, const char *target);
 void exchange_keepalive(sj_exchange *e);
 // An event that came without its blank line is closed before something else is put behind it.
 void exchange_close_event(sj_exchange *e, const leg *l);
-void exchange_finish(sj_exchange *e);
+void exchange_finish(sj_exchange *e, sj_class class);
 void exchange_supply_done(sj_exchange *e, leg *l);
 void exchange_break(sj_exchange *e, leg *l, bool quiet);
 void exchange_health(sj_exchange *e, bool ready);

@@ -1,4 +1,4 @@
-#include "exchange_internal.h"
+#include "exchange_keep.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -116,6 +116,7 @@ void exchange_dispose(sj_exchange *e) {
     }
     exchange_leave_todo(e);
     exchange_drop_other_legs(e, NULL);
+    exchange_keep_drop(e);
     exchange_record(e);
     exchange_forget_kept(e);
     sj_headers_free(&e->saved.headers);

@@ -1,4 +1,4 @@
-#include "exchange_internal.h"
+#include "exchange_keep.h"
 
 // An exchange may outlive its client: then nobody hears.
 
@@ -35,6 +35,8 @@ bool exchange_out_write(sj_exchange *e, sj_slice bytes) {
     if (!e->call)
         return false;
     e->bytes_out += bytes.n;
+    if (e->recording)
+        exchange_keep_more(e, bytes);
     return sj_call_write(e->call, bytes) > SJ_FRONT_HIGH_WATER;
 }
 

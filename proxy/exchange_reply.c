@@ -1,4 +1,4 @@
-#include "exchange_internal.h"
+#include "exchange_keep.h"
 
 #include "http_rules.h"
 #include "text.h"
@@ -19,14 +19,15 @@ static bool add_number(sj_headers *headers, const char *name, int64_t number) {
 }
 
 // BEHAVIOUR 14. Labels are a service: what does not fit is left out.
-static void add_labels(const sj_exchange *e, sj_headers *headers, const char *target) {
+void exchange_add_labels(const sj_exchange *e, sj_headers *headers, const char *target) {
     if (!exchange_config(e)->labels)
         return;
     (void)add_text(headers, "x-stormjib-request-id", e->request_id);
     if (!e->journey)
         return;
     sj_journey_summary summary = sj_journey_read(e->journey);
-    (void)add_text(headers, "x-stormjib-target", target);
+    if (target)
+        (void)add_text(headers, "x-stormjib-target", target);
     (void)add_number(headers, "x-stormjib-attempts", summary.attempts_sent);
     if (summary.fallback)
         (void)add_text(headers, "x-stormjib-fallback", summary.fallback);
@@ -60,7 +61,7 @@ static bool answer_headers(const sj_exchange *e, int status, const sj_headers *f
     }
     if (ok && forbid)
         ok = add_text(out, "x-should-retry", "false");
-    add_labels(e, out, e->hops[hop].label);
+    exchange_add_labels(e, out, e->hops[hop].label);
     return ok;
 }
 
@@ -72,7 +73,7 @@ static void begin_early(sj_exchange *e) {
     sj_headers_init(&headers);
     (void)add_text(&headers, "Content-Type", "text/event-stream; charset=utf-8");
     (void)add_text(&headers, "Cache-Control", "no-cache");
-    add_labels(e, &headers, e->hops[sj_journey_read(e->journey).hop].label);
+    exchange_add_labels(e, &headers, e->hops[sj_journey_read(e->journey).hop].label);
     e->head_sent = true;
     exchange_out_begin(e, 200, &headers, -1);
     sj_headers_free(&headers);
@@ -147,11 +148,12 @@ void exchange_deliver(sj_exchange *e, int status, const sj_headers *headers, sj_
     sj_headers_free(&out);
 }
 
-void exchange_deliver_leg(sj_exchange *e, leg *l) {
+void exchange_deliver_leg(sj_exchange *e, leg *l, sj_class class) {
     sj_answer *answer = &l->answer;
     bool stream = answer->mode == SJ_ANSWER_STREAM;
     if (stream && sj_answer_lacks_only_done(answer) && !sj_buffer_text(&answer->held, answer->unterminated ? "\n\ndata: [DONE]\n\n" : "data: [DONE]\n\n"))
         answer->held.n = 0; // no room left: told as broken
+    exchange_keep_whole(e, l, class);
     if (!e->head_sent || !stream) {
         exchange_deliver(e, answer->status, &answer->headers, sj_buffer_slice(&answer->held), answer->content_length, l->hop);
         return;
@@ -164,6 +166,7 @@ void exchange_deliver_leg(sj_exchange *e, leg *l) {
 
 static void flow_on(sj_exchange *e, leg *l) {
     l->answer.committed = true;
+    exchange_keep_begin(e, l);
     if (exchange_out_write(e, sj_buffer_slice(&l->answer.held)))
         exchange_hold_back(l);
     else
@@ -197,8 +200,10 @@ void exchange_commit(sj_exchange *e, leg *l) {
 }
 
 // Trailers go on as far as they fit; an answer is whole without them.
-void exchange_finish(sj_exchange *e) {
+void exchange_finish(sj_exchange *e, sj_class class) {
     sj_headers trailers;
+    if (e->recording)
+        exchange_keep_end(e, class);
     sj_headers_init(&trailers);
     exchange_set_end(e, END_ANSWERED, SJ_REFUSAL_NONE);
     bool ok = e->trailers && sj_http_forward_answer(e->trailers, &trailers);
@@ -252,7 +257,7 @@ void exchange_refuse(sj_exchange *e, sj_refusal refusal, const char *message, in
     if (retry_after_s > 0)
         ok = ok && add_number(&headers, "Retry-After", retry_after_s);
     const char *target = e->journey ? e->hops[sj_journey_read(e->journey).hop].label : "";
-    add_labels(e, &headers, target);
+    exchange_add_labels(e, &headers, target);
     if (!ok)
         exchange_out_cut(e);
     else if (e->is_head)
@@ -284,6 +289,10 @@ static sj_result result_of(const sj_exchange *e) {
     switch (e->end) {
     case END_ANSWERED:
         return SJ_RESULT_OK;
+    case END_STALE:
+        return SJ_RESULT_STALE;
+    case END_DEGRADED:
+        return SJ_RESULT_DEGRADED;
     case END_REFUSED:
         return SJ_RESULT_REFUSED;
     case END_BROKEN:

@@ -1,4 +1,4 @@
-#include "exchange_internal.h"
+#include "exchange_keep.h"
 
 #include <stdlib.h>
 
@@ -50,6 +50,7 @@ static bool ensure(sj_exchange *e) {
 
 void exchange_begin_mend(sj_exchange *e, leg *l) {
     e->head_sent = true;
+    exchange_keep_drop(e); // of a mended stream nobody can say which model it is
     if (!l)
         return;
     exchange_close_event(e, l);

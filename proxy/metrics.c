@@ -257,6 +257,14 @@ static void note_fallback(sj_metrics *metrics, size_t target, const sj_note *not
         1);
 }
 
+static void note_stale(sj_metrics *metrics, size_t target, const sj_note *note) {
+    add(metrics, SJ_METRIC_STALE_SERVED, target, sj_labels_index(metrics->registry->reasons, note->reason), 0, 1);
+}
+
+static void note_degraded(sj_metrics *metrics, size_t target, const sj_note *note) {
+    add(metrics, SJ_METRIC_DEGRADED_SERVED, target, sj_labels_index(metrics->registry->reasons, note->reason), 0, 1);
+}
+
 static void note_race(sj_metrics *metrics, size_t target, const sj_note *note) {
     (void)note;
     add(metrics, SJ_METRIC_RACES, target, 0, 0, 1);
@@ -304,6 +312,7 @@ void sj_metrics_note(sj_metrics *metrics, const char *target_label, const sj_not
         [SJ_NOTE_HINT_GATE] = note_gate,        [SJ_NOTE_BREAKER] = note_breaker,
         [SJ_NOTE_BUDGET_REFUSED] = note_budget, [SJ_NOTE_FALLBACK] = note_fallback,
         [SJ_NOTE_RACE] = note_race,             [SJ_NOTE_QUEUED] = note_queued,         [SJ_NOTE_ALERT] = note_alert,
+        [SJ_NOTE_STALE_SERVED] = note_stale,    [SJ_NOTE_DEGRADED_SERVED] = note_degraded,
         [SJ_NOTE_DRAIN] = note_drain,
         [SJ_NOTE_RESCUED] = note_rescued,
     };

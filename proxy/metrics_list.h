@@ -46,6 +46,10 @@
       "races_total", "Times that this target was asked beside a silent one.") \
     X(RESCUES, COUNTER, ONE, SHARD, TARGET, SOURCE, NONE, \
       "rescues_total", "Streams that broke and went on from this target, by how: replay or continuation.") \
+    X(STALE_SERVED, COUNTER, ONE, SHARD, TARGET, REASON, NONE, \
+      "stale_served_total", "Stored answers of this target served because nothing answered, by cause.") \
+    X(DEGRADED_SERVED, COUNTER, ONE, SHARD, TARGET, REASON, NONE, \
+      "degraded_served_total", "Configured texts served because nothing answered, by cause.") \
     X(BREAKER_CHANGES, COUNTER, ONE, SHARD, TARGET, FROM, TO, \
       "breaker_transitions_total", "Changes of a target's circuit breaker.") \
     X(GLOBAL_CHANGES, COUNTER, ONE, SHARD, FROM, TO, NONE, \
@@ -98,6 +102,12 @@
       "key_resting", "1 while one of an upstream's several keys rests because the upstream refused it.") \
     X(KEY_REFUSALS, COUNTER, ONE, READ, UPSTREAM, KEY, REASON, \
       "key_refusals_total", "Times that the upstream refused one of its several keys: dead (401, 403) or exhausted (429, quota).") \
+    X(STORE_ANSWERS, GAUGE, ONE, READ, NONE, NONE, NONE, \
+      "store_answers", "Answers kept for the day nothing answers.") \
+    X(STORE_BYTES, GAUGE, ONE, READ, NONE, NONE, NONE, \
+      "store_bytes", "Memory of the answers kept, their requests included.") \
+    X(STORE_EVICTED, COUNTER, ONE, READ, NONE, NONE, NONE, \
+      "store_evicted_total", "Stored answers that had to make room for others.") \
     X(WORKERS, GAUGE, ONE, READ, NONE, NONE, NONE, \
       "workers", "Worker threads.") \
     X(DRAINING, GAUGE, ONE, READ, NONE, NONE, NONE, \

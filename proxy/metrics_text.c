@@ -4,6 +4,7 @@
 #include "access_log.h"
 #include "body.h"
 #include "metrics_shard.h"
+#include "setup.h"
 #include "utf8.h"
 
 #include <dirent.h>
@@ -283,6 +284,17 @@ static void read_keys(sj_writer *w, sj_metric metric, const char *name) {
     }
 }
 
+static void read_store(sj_writer *w, sj_metric metric, const char *name) {
+    sj_answer_store *store = w->view && w->view->setup ? sj_setup_store(w->view->setup) : NULL;
+    if (!store)
+        return;
+    sj_answer_store_stats stats = sj_answer_store_read(store);
+    plain(w, name,
+          (double)(metric == SJ_METRIC_STORE_ANSWERS ? stats.answers
+                   : metric == SJ_METRIC_STORE_BYTES ? stats.bytes
+                                                     : stats.evicted));
+}
+
 static void read_server(sj_writer *w, sj_metric metric, const char *name) {
     if (metric == SJ_METRIC_WORKERS)
         plain(w, name, w->registry->workers);
@@ -360,6 +372,9 @@ static void (*const readers[SJ_METRIC_COUNT])(sj_writer *, sj_metric, const char
     [SJ_METRIC_SLOTS_CUTS] = read_slots,
     [SJ_METRIC_KEY_RESTING] = read_keys,
     [SJ_METRIC_KEY_REFUSALS] = read_keys,
+    [SJ_METRIC_STORE_ANSWERS] = read_store,
+    [SJ_METRIC_STORE_BYTES] = read_store,
+    [SJ_METRIC_STORE_EVICTED] = read_store,
     [SJ_METRIC_GLOBAL_STATE] = read_server,
     [SJ_METRIC_WORKERS] = read_server,
     [SJ_METRIC_DRAINING] = read_server,

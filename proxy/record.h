@@ -8,6 +8,8 @@
 
 typedef enum sj_result {
     SJ_RESULT_OK,          // the upstream's answer, whatever its status, went out whole
+    SJ_RESULT_STALE,       // a stored answer, because nothing answered
+    SJ_RESULT_DEGRADED,    // the configured text, likewise
     SJ_RESULT_REFUSED,     // our own error
     SJ_RESULT_BROKEN,      // committed, then broken off
     SJ_RESULT_CLIENT_GONE, // the client left first

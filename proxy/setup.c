@@ -39,6 +39,7 @@ struct sj_setup {
     uint64_t *origin_hashes, *key_hashes;
     sj_key_ring **rings; // of upstreams with several keys
     sj_sticky **stickies; // by route
+    sj_answer_store *store; // NULL: no route wants it
     route_state **routes; // those with a bound of their own
     char mock_origin[40];
     uint64_t seed;
@@ -183,6 +184,24 @@ static bool take_global(sj_setup *setup, sj_setup *previous, int64_t now_ms) {
     return setup->global && setup->global_refs;
 }
 
+// What is in it outlives a reload, but not one after which no route wants it.
+static bool take_store(sj_setup *setup, const sj_setup *previous) {
+    const sj_config *config = setup->config;
+    bool wanted = false;
+    for (size_t i = 0; i < config->route_count; i++)
+        wanted |= config->routes[i].stale_if_error_ms > 0;
+    if (!wanted)
+        return true;
+    if (previous && previous->store) {
+        setup->store = sj_answer_store_ref(previous->store);
+        sj_answer_store_set_max(setup->store, config->store_max_bytes);
+    } else
+        setup->store = sj_answer_store_new(config->store_max_bytes);
+    return setup->store != NULL;
+}
+
+sj_answer_store *sj_setup_store(const sj_setup *setup) { return setup->store; }
+
 // A reload starts them anew: the chain may be another one.
 static bool make_stickies(sj_setup *setup) {
     const sj_config *config = setup->config;
@@ -234,7 +253,7 @@ sj_setup *sj_setup_new(sj_config *config, sj_setup *previous, int mock_port, uin
     setup->rings = calloc(n, sizeof *setup->rings);
     setup->stickies = calloc(config->route_count, sizeof *setup->stickies);
     bool ok = setup->upstreams && setup->origin_hashes && setup->key_hashes && setup->rings && make_stickies(setup) &&
-              make_routes(setup, previous) && take_global(setup, previous, now_ms);
+              make_routes(setup, previous) && take_store(setup, previous) && take_global(setup, previous, now_ms);
     for (size_t i = 0; ok && i < n; i++) {
         const sj_upstream_config *upstream = &config->upstreams[i];
         setup->upstreams[i] = take_over(previous, upstream);
@@ -267,6 +286,7 @@ void sj_setup_unref(sj_setup **slot) {
     for (size_t i = 0; setup->stickies && i < setup->config->route_count; i++)
         sj_sticky_free(&setup->stickies[i]);
     free(setup->stickies);
+    sj_answer_store_free(&setup->store);
     for (size_t i = 0; setup->routes && i < setup->config->route_count; i++)
         route_unref(setup->routes[i]);
     free(setup->routes);

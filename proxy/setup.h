@@ -5,6 +5,7 @@
 #ifndef SJ_SETUP_H
 #define SJ_SETUP_H
 
+#include "answer_store.h"
 #include "config.h"
 #include "keys.h"
 
@@ -30,6 +31,9 @@ sj_sticky *sj_setup_sticky(const sj_setup *setup, const sj_route_config *route);
 // model empty: the upstream itself. Borrowed: lives as long as the setup.
 enum { SJ_SETUP_MODELS_MAX = 256 };
 sj_target *sj_setup_target(sj_setup *setup, size_t upstream, sj_slice model, int64_t now_ms);
+
+// Where answers are kept for the day nothing answers; NULL while no route has stale_if_error. Survives reloads. Borrowed.
+sj_answer_store *sj_setup_store(const sj_setup *setup);
 
 // Hash of a credential, for hint gates, fairness and coalescing; keyed by a secret of this process.
 uint64_t sj_setup_hash(const sj_setup *setup, sj_slice credential);

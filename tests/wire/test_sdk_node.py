@@ -100,3 +100,24 @@ def test_a_deadline_answers_before_the_sdk_times_out(plain):
     got = call("timeout", plain.proxy.url)
     assert (got["status"], got["code"]) == (504, "deadline_exceeded")
     assert len(plain.up.log) == 1
+
+
+def stand_ins(up, **route):
+    return conf.one(up, routes=[{"model": "*", "chain": ["up"], **route}], retry={"max_attempts": 1})
+
+
+@pytest.mark.parametrize("name", ["zero", "streamedZero", "embeddings"])
+def test_a_stored_answer_is_read_like_the_first(upstream, serve, name):
+    up = upstream(api.serve_all())
+    proxy = serve(stand_ins(up, stale_if_error="1h"))
+    first = call(name, proxy.url)
+    up.use(fail(503))
+    assert "value" in first and call(name, proxy.url) == first
+    assert proxy.metric("stormjib_stale_served_total") == 1
+
+
+@pytest.mark.parametrize("name", ["chat", "stream", "final", "responses", "streamedResponses"])
+def test_a_configured_text_is_read_as_an_answer(upstream, serve, name):
+    proxy = serve(stand_ins(upstream(fail(503)), degraded="We are busy. \u2713"))
+    assert call(name, proxy.url) == {"value": "We are busy. \u2713"}
+    assert proxy.metric("stormjib_degraded_served_total") == 1

@@ -28,6 +28,9 @@ const calls = {
       for (const call of part.choices[0].delta.tool_calls ?? []) text += call.function.arguments ?? "";
     return JSON.parse(text);
   },
+  zero: async () => (await client.chat.completions.create({ model, messages, temperature: 0 })).choices[0].message.content,
+  streamedZero: async () => textOf(await client.chat.completions.create({ model, messages, temperature: 0, stream: true })),
+  final: async () => client.chat.completions.stream({ model, messages }).finalContent(),
   embeddings: async () => (await client.embeddings.create({ model: "e", input: "x", encoding_format: "float" })).data[0].embedding,
   responses: async () => (await client.responses.create({ model, input: "hi" })).output_text,
   streamedResponses: async () => {
