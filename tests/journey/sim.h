@@ -45,6 +45,10 @@ typedef struct sim_rules {
     } chains[SIM_CHAINS];
     sj_retry_policy retry;
     double verified; // share of the streams
+    double rescue, rescue_other_model; // shares of the streams, and of those
+    double diverging; // share of the replays that say something else
+    int models; // targets take turns in having them
+    unsigned prefill; // a bit for each target that goes on from a partial answer
     int64_t keepalive_ms, race_after_ms; // 0 off
     sj_admission_rules route_slots; // of each chain; max_concurrent 0: none
     bool sticky;
@@ -53,6 +57,7 @@ typedef struct sim_rules {
     double streams, gets, posts; // shares of the requests; the rest are whole generations
     double unreplayable, unmovable, bound; // shares of any kind
     int credentials;
+    size_t keys[SIM_UPSTREAMS]; // an upstream has so many, whatever the clients send; 0: theirs is passed on
     int clients; // ids that take turns in queues
     double naive; // share of the exchanges whose client asks again whenever it failed, and does not say so
     int64_t patience_ms; // a client leaves then and asks again; 0 never

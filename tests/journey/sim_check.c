@@ -44,10 +44,6 @@ static bool is_failure(sj_class class) {
            class == SJ_CLASS_TIMED_OUT;
 }
 
-static void saw(sim_world *w, sim_special what) {
-    sim_saw(&w->result->seen, SIM_SAW_SPECIAL, (int)what);
-}
-
 // The leg that the note is about: of two at one target, the one that is about to go.
 static sim_leg *leg_at(sim_exchange *e, size_t hop) {
     sim_leg *found = NULL;
@@ -58,14 +54,14 @@ static sim_leg *leg_at(sim_exchange *e, size_t hop) {
 }
 
 static void remember_attempt(sim_world *w, sim_exchange *e, const sj_note *note) {
-    sim_gate *gate = &w->gates[e->target_of[note->hop]][e->credential];
     sim_leg *leg = leg_at(e, note->hop);
     must(leg, "an attempt ended that was none");
     if (!leg)
         return;
+    sim_gate *gate = &w->gates[e->target_of[note->hop]][leg->credential];
     if (is_success(note->class) && leg->started_ms > gate->refused_ms) {
         if (gate->until_ms > sim_clock(w, e))
-            saw(w, SIM_SPECIAL_GATE_LIFTED);
+            sim_saw_special(w, SIM_SPECIAL_GATE_LIFTED);
         gate->until_ms = 0;
     }
     e->failed_probe |= leg->probe && is_failure(note->class);
@@ -73,11 +69,14 @@ static void remember_attempt(sim_world *w, sim_exchange *e, const sj_note *note)
 }
 
 static void remember_gate(sim_world *w, sim_exchange *e, const sj_note *note) {
-    sim_gate *gate = &w->gates[e->target_of[note->hop]][e->credential];
-    int64_t until_ms = sim_clock(w, e) + note->ms;
-    e->own_gate_ms[note->hop] = until_ms;
     const sim_leg *leg = leg_at(e, note->hop);
-    if (leg && leg->started_ms > gate->refused_ms)
+    must(leg, "a gate without an attempt");
+    if (!leg)
+        return;
+    sim_gate *gate = &w->gates[e->target_of[note->hop]][leg->credential];
+    int64_t until_ms = sim_clock(w, e) + note->ms;
+    e->own_gate_ms[note->hop][leg->credential] = until_ms;
+    if (leg->started_ms > gate->refused_ms)
         gate->refused_ms = leg->started_ms;
     if (until_ms > gate->until_ms)
         gate->until_ms = until_ms;
@@ -100,7 +99,14 @@ static void see_note(sim_world *w, sim_exchange *e, const sj_note *note) {
     case SJ_NOTE_FALLBACK:
         sim_saw_fallback(seen, note->reason);
         if (strcmp(note->reason, "sticky") == 0)
-            saw(w, SIM_SPECIAL_STICKY_START);
+            sim_saw_special(w, SIM_SPECIAL_STICKY_START);
+        return;
+    case SJ_NOTE_KEY:
+        sim_saw_key(seen, note->reason);
+        return;
+    case SJ_NOTE_RESCUED:
+        sim_saw_special(w,
+                        strcmp(note->source, "replay") == 0 ? SIM_SPECIAL_REPLAYED : SIM_SPECIAL_CONTINUED);
         return;
     case SJ_NOTE_QUEUED:
         e->queued_now = true;
@@ -169,9 +175,14 @@ static int most_budget(const sim_world *w) {
     return w->rules->reload_every_ms > 0 && other > one ? other : one;
 }
 
-static int attempt_limit(const sim_world *w, const sim_exchange *e) {
+static int attempt_limit(const sim_world *w, const sim_exchange *e, size_t hop) {
     int last = w->retry.max_attempts, before = w->retry.max_attempts_before_fallback;
-    return 2 + (e->plan.client_retrying ? 1 : last > before ? last : before); // two of them outside the limit
+    int keys = SIM_CREDENTIALS, mends = 4 * 2; // at most; of four streams
+    int more = (e->plan.rescue ? mends : 0) + (w->keys[sim_upstream_at(w, e, hop)] ? keys : 0);
+    return 2 + more +
+           (e->plan.client_retrying ? 1
+            : last > before         ? last
+                                    : before); // two of them outside the limit
 }
 
 // Of the rules that may be in force: what a reload takes away, nobody gives back at once.
@@ -185,28 +196,46 @@ static void note_race(sim_world *w, sim_exchange *e, const sj_step *step) {
         e->race_first = e->last_attempt;
         e->race_second = step->attempt;
     } else if (e->race_second) {
-        saw(w, SIM_SPECIAL_RACE_BOTH_LOST);
+        sim_saw_special(w, SIM_SPECIAL_RACE_BOTH_LOST);
         e->race_first = e->race_second = 0;
     }
 }
 
 static void note_winner(sim_world *w, const sim_exchange *e, int attempt) {
     if (e->race_second)
-        saw(w, attempt == e->race_second ? SIM_SPECIAL_RACE_SECOND : SIM_SPECIAL_RACE_FIRST);
+        sim_saw_special(w, attempt == e->race_second ? SIM_SPECIAL_RACE_SECOND : SIM_SPECIAL_RACE_FIRST);
+}
+
+// A key that rests is used when all do.
+static void check_key(sim_world *w, sim_exchange *e, const sj_step *step) {
+    sj_keys *keys = w->keys[sim_upstream_at(w, e, step->hop)];
+    if (!keys)
+        return;
+    int64_t now = sim_clock(w, e);
+    must(step->key < sj_keys_count(keys), "key %zu", step->key);
+    if (!sj_keys_read(keys, step->key, now).resting)
+        return;
+    sim_saw_special(w, SIM_SPECIAL_ALL_KEYS_REST);
+    must(!sj_keys_has_other(keys, step->key, now), "key %zu rests, and others do not", step->key);
 }
 
 static void check_start(sim_world *w, sim_exchange *e, const sj_step *step) {
     int64_t now = sim_clock(w, e);
     must(step->hop < e->plan.hop_count, "no such hop");
     size_t target = e->target_of[step->hop], upstream = sim_upstream_at(w, e, step->hop);
-    const sim_gate *gate = &w->gates[target][e->credential];
+    uint64_t credential = sim_credential(w, e, step->hop, step->key);
+    const sim_gate *gate = &w->gates[target][credential];
     must(step->attempt == e->last_attempt + 1, "attempt %d after %d", step->attempt, e->last_attempt);
     must(sim_running(e) == 0 || (e->racing && sim_running(e) == 1), "two attempts at once, and no race");
-    must(!e->committed && !e->told, "an attempt after the answer");
+    must((!e->committed || e->mending) && !e->told, "an attempt after the answer");
+    must((step->mend != SJ_MEND_NONE) == e->mending, "an attempt at mending, or not");
+    check_key(w, e, step);
     must(now < e->plan.deadline_ms, "an attempt after the deadline"); // invariant 3
     must(now >= gate->until_ms, "an attempt %" PRId64 " ms before the gate's time", gate->until_ms - now);
-    must(now >= e->own_gate_ms[step->hop], "an attempt against its own hint");
-    must(++e->attempts_at[step->hop] <= attempt_limit(w, e), "%d attempts at one target",
+    // A key that others have shown to be good again is asked again.
+    must(w->keys[upstream] || now >= e->own_gate_ms[step->hop][credential],
+         "an attempt against its own hint");
+    must(++e->attempts_at[step->hop] <= attempt_limit(w, e, step->hop), "%d attempts at one target",
          e->attempts_at[step->hop]);
     must(w->upstreams[upstream].running < most_slots(w, upstream)->max_concurrent,
          "%d attempts at one upstream", w->upstreams[upstream].running + 1);
@@ -217,7 +246,7 @@ void sim_check_started(sim_world *w, sim_leg *leg) {
     const sim_exchange *e = leg->exchange;
     for (int i = 0; i < MAX_RUNNING; i++)
         if (e->journey->running[i].id == leg->attempt && e->journey->running[i].charge.from_floor)
-            saw(w, SIM_SPECIAL_BUDGET_FLOOR);
+            sim_saw_special(w, SIM_SPECIAL_BUDGET_FLOOR);
     sj_target_stats stats = sj_target_read(w->targets[e->target_of[leg->hop]], leg->started_ms);
     must(stats.state != SJ_BREAKER_OPEN && stats.state != SJ_BREAKER_FORCED_OPEN,
          "an attempt at an open breaker");
@@ -236,8 +265,8 @@ static bool is_free(const sim_world *w, const sim_exchange *e, size_t hop) {
     for (size_t other = 0; other < e->plan.hop_count; other++)
         if (e->target_of[other] == e->target_of[hop] && e->attempts_at[other] > 0)
             return false;
-    return sim_line_is_plain(w, (int)upstream) && slots.waiting == 0 && slots.in_flight < slots.limit &&
-           (e->plan.movable || !e->hops[hop].rewrites_model) &&
+    return !w->keys[upstream] && sim_line_is_plain(w, (int)upstream) && slots.waiting == 0 &&
+           slots.in_flight < slots.limit && (e->plan.movable || !e->hops[hop].rewrites_model) &&
            sj_target_would_admit(w->targets[e->target_of[hop]], e->credential, sim_clock(w, e), &at) ==
                SJ_ADMIT_YES;
 }
@@ -286,12 +315,14 @@ void sim_check_step(sim_world *w, sim_exchange *e, const sj_step *step) {
         return;
     case SJ_STEP_COMMIT:
         note_winner(w, e, step->attempt);
-        must(!e->committed && leg && leg->running, "committed twice, or what does not run"); // invariant 2
+        must((!e->committed || e->mending) && leg && leg->running,
+             "committed twice, or what does not run"); // invariant 2
+        must(!leg || leg->again == 0, "the client has that already");
         return;
     case SJ_STEP_DELIVER:
         note_winner(w, e, step->attempt);
         if (e->plan.verified && leg && leg->status == 200)
-            saw(w, SIM_SPECIAL_VERIFIED);
+            sim_saw_special(w, SIM_SPECIAL_VERIFIED);
         must(!e->committed && leg && !leg->running, "delivered what has not just ended");
         check_end(w, e);
         return;
@@ -300,15 +331,18 @@ void sim_check_step(sim_world *w, sim_exchange *e, const sj_step *step) {
         check_end(w, e);
         return;
     case SJ_STEP_KEEPALIVE:
-        must(!e->committed && e->plan.keepalive_ms > 0, "an unwanted sign of life");
+        must((!e->committed || e->mending) && e->plan.keepalive_ms > 0, "an unwanted sign of life");
         return;
     case SJ_STEP_SUPPLY_DONE:
         must(e->committed, "[DONE] before commit");
         return;
     case SJ_STEP_MEND:
-        must(e->committed && e->plan.rescue, "an unwanted rescue");
+        must(e->committed && e->plan.rescue && !e->mending && !sim_running(e), "an unwanted rescue");
+        must(e->can_replay || e->can_continue, "a rescue of what cannot be rescued");
         return;
     case SJ_STEP_FINISH:
+        must(!e->mending, "ended what is broken");
+        // fall through
     case SJ_STEP_BREAK:
         must(e->committed, "ended an answer that has not begun");
         check_end(w, e);
@@ -325,9 +359,9 @@ void sim_check_step(sim_world *w, sim_exchange *e, const sj_step *step) {
 
 static void note_limit(sim_world *w, size_t upstream, const sj_admission_stats *slots) {
     if (slots->cuts > w->cuts[upstream])
-        saw(w, SIM_SPECIAL_LIMIT_CUT);
+        sim_saw_special(w, SIM_SPECIAL_LIMIT_CUT);
     if (w->cut[upstream] && slots->limit >= slots->max)
-        saw(w, SIM_SPECIAL_LIMIT_BACK);
+        sim_saw_special(w, SIM_SPECIAL_LIMIT_BACK);
     w->cuts[upstream] = slots->cuts;
     w->cut[upstream] = slots->limit < slots->max;
 }

@@ -145,10 +145,18 @@ static sim_place waiting_place(const sj_journey *j) {
     return places[j->wait_for];
 }
 
+static sim_place mending_place(const sj_journey *j) {
+    if (j->state == STATE_QUEUED)
+        return SIM_AT_MEND_QUEUE;
+    return j->state == STATE_WAITING ? SIM_AT_MEND_WAIT : SIM_AT_MENDING;
+}
+
 static sim_place place_now(const sim_exchange *e) {
     const sj_journey *j = e->journey;
     if (j->state != STATE_OVER && journey_is_draining(j))
         return SIM_AT_DRAINING;
+    if (j->state != STATE_OVER && sj_journey_is_mending(j))
+        return mending_place(j);
     switch (j->state) {
     case STATE_NEW:
         return SIM_AT_NEW;
@@ -179,7 +187,9 @@ static void follow_stay(sim_world *w, const sim_exchange *e) {
 
 void sim_follow(sim_world *w, sim_exchange *e) {
     sim_place place = place_now(e);
-    bool anew = (place == SIM_AT_ASKING && e->asked) || (place == SIM_AT_QUEUE && e->queued_now);
+    bool asks = place == SIM_AT_ASKING || place == SIM_AT_MENDING;
+    bool queues = place == SIM_AT_QUEUE || place == SIM_AT_MEND_QUEUE;
+    bool anew = (asks && e->asked) || (queues && e->queued_now);
     if (place != e->place || anew)
         sim_saw_move(&w->result->seen, e->place, place);
     e->place = place;

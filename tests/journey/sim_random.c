@@ -32,6 +32,8 @@ static void random_mood(sim_mood *mood, sj_rng *rng) {
         mood->requests_per_s = (double)scale(rng, 1, 50);
         mood->limit_hints = flip(rng);
     }
+    if (pick(rng, 0, 3) == 0)
+        mood->dead = (unsigned)pick(rng, 0, 255);
 }
 
 static void random_retry(sj_retry_policy *retry, sj_rng *rng) {
@@ -83,6 +85,7 @@ static void random_targets(sim_rules *rules, sj_rng *rng) {
         random_mood(&rules->moods[i], rng);
         random_slots(&rules->slots[i], rng);
         random_slots(&rules->other_slots[i], rng);
+        rules->keys[i] = flip(rng) ? 0 : (size_t)pick(rng, 1, SIM_CREDENTIALS);
     }
     for (size_t i = 0; i < rules->target_count; i++)
         rules->upstream_of[i] = (size_t)pick(rng, 0, (int64_t)rules->upstream_count - 1);
@@ -111,6 +114,11 @@ static void random_clients(sim_rules *rules, sj_rng *rng) {
     rules->answer_ms = scale(rng, 1000, 600000);
     rules->deadline_ms = scale(rng, 500, 600000);
     rules->fallback_gate_ms = scale(rng, 100, 20000);
+    rules->rescue = flip(rng) ? 0 : 0.8;
+    rules->rescue_other_model = sj_rng_unit(rng);
+    rules->diverging = flip(rng) ? 0 : 0.2;
+    rules->models = (int)pick(rng, 1, 3);
+    rules->prefill = (unsigned)pick(rng, 0, 63);
     rules->verified = flip(rng) ? 0 : 0.3;
     rules->keepalive_ms = flip(rng) ? 0 : scale(rng, 100, 15000);
     rules->race_after_ms = flip(rng) ? 0 : scale(rng, 100, 20000);

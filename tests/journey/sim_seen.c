@@ -29,16 +29,23 @@ static const char *const steps[] = {
     [SJ_STEP_DELIVER] = "deliver", [SJ_STEP_DELIVER_SAVED] = "deliver saved",
     [SJ_STEP_FINISH] = "finish",   [SJ_STEP_KEEPALIVE] = "keepalive",
     [SJ_STEP_BREAK] = "break",     [SJ_STEP_SUPPLY_DONE] = "supply done",
-    [SJ_STEP_REFUSE] = "refuse",
+    [SJ_STEP_REFUSE] = "refuse",   [SJ_STEP_MEND] = "mend",
 };
 
 static const char *const notes[] = {
-    [SJ_NOTE_ATTEMPT] = "attempt",     [SJ_NOTE_RETRY] = "retry",
-    [SJ_NOTE_HINT_GATE] = "hint gate", [SJ_NOTE_BREAKER] = "breaker",
-    [SJ_NOTE_FALLBACK] = "fallback",   [SJ_NOTE_BUDGET_REFUSED] = "budget refused",
-    [SJ_NOTE_RACE] = "race",           [SJ_NOTE_QUEUED] = "queued",
-    [SJ_NOTE_DRAIN] = "drain",         [SJ_NOTE_ALERT] = "alert",
+    [SJ_NOTE_ATTEMPT] = "attempt",
+    [SJ_NOTE_RETRY] = "retry",
+    [SJ_NOTE_HINT_GATE] = "hint gate",
+    [SJ_NOTE_BREAKER] = "breaker",
+    [SJ_NOTE_FALLBACK] = "fallback",
+    [SJ_NOTE_BUDGET_REFUSED] = "budget refused",
+    [SJ_NOTE_RACE] = "race",
+    [SJ_NOTE_QUEUED] = "queued",
+    [SJ_NOTE_DRAIN] = "drain",
+    [SJ_NOTE_ALERT] = "alert",
     [SJ_NOTE_GRANT] = "grant",
+    [SJ_NOTE_RESCUED] = "rescued",
+    [SJ_NOTE_KEY] = "key",
 };
 
 static const char *const specials[] = {
@@ -63,26 +70,42 @@ static const char *const specials[] = {
     [SIM_SPECIAL_DRAIN_OVER] = "drain over",
     [SIM_SPECIAL_ABORTED] = "drain aborted",
     [SIM_SPECIAL_BACK] = "client back",
+    [SIM_SPECIAL_REPLAY] = "replay tried",
+    [SIM_SPECIAL_CONTINUE] = "continuation tried",
+    [SIM_SPECIAL_REPLAYED] = "stream went on by replay",
+    [SIM_SPECIAL_CONTINUED] = "stream went on by continuation",
+    [SIM_SPECIAL_DIVERGED] = "replay diverged",
+    [SIM_SPECIAL_ALL_KEYS_REST] = "asked though all keys rest",
     [SIM_SPECIAL_HELD] = "slow reader",
 };
 
 // "own": a fault of the attempt itself. A global breaker shuts all targets, so nobody is left for it.
-static const char *const fallbacks[] = {"own",        "breaker_open", "gated", "queue_full",
-                                        "queue_slow", "budget",       "sticky"};
+static const char *const fallbacks[] = {"own",    "breaker_open", "gated",    "queue_full", "queue_slow",
+                                        "budget", "sticky",       "diverged", "no_stream"};
 
-static const char *const sources[] = {"backoff",
-                                      "at_once",
-                                      "retry-after-ms",
-                                      "retry-after",
-                                      "x-ratelimit-reset-*",
-                                      "x-ratelimit-reset",
-                                      "x-ratelimit-remaining"};
+static const char *const keys[] = {"dead", "exhausted", "accepted"};
+
+static const char *const sources[] = {"next_key",          "backoff",
+                                      "at_once",           "retry-after-ms",
+                                      "retry-after",       "x-ratelimit-reset-*",
+                                      "x-ratelimit-reset", "x-ratelimit-remaining"};
 
 static const char *const places[] = {
-    [SIM_AT_NEW] = "new",           [SIM_AT_ROUTE] = "route",       [SIM_AT_QUEUE] = "queue",
-    [SIM_AT_BACKOFF] = "backoff",   [SIM_AT_GATE] = "gate",         [SIM_AT_REOPENING] = "reopening",
-    [SIM_AT_ASKING] = "asking",     [SIM_AT_RACING] = "racing",     [SIM_AT_COMMITTED] = "committed",
-    [SIM_AT_DRAINING] = "draining", [SIM_AT_ANSWERED] = "answered", [SIM_AT_FAILED] = "failed",
+    [SIM_AT_NEW] = "new",
+    [SIM_AT_ROUTE] = "route",
+    [SIM_AT_QUEUE] = "queue",
+    [SIM_AT_BACKOFF] = "backoff",
+    [SIM_AT_GATE] = "gate",
+    [SIM_AT_REOPENING] = "reopening",
+    [SIM_AT_ASKING] = "asking",
+    [SIM_AT_RACING] = "racing",
+    [SIM_AT_COMMITTED] = "committed",
+    [SIM_AT_DRAINING] = "draining",
+    [SIM_AT_MEND_QUEUE] = "mend queue",
+    [SIM_AT_MEND_WAIT] = "mend wait",
+    [SIM_AT_MENDING] = "mending",
+    [SIM_AT_ANSWERED] = "answered",
+    [SIM_AT_FAILED] = "failed",
     [SIM_AT_LEFT] = "left",
 };
 
@@ -99,7 +122,11 @@ static const unsigned moves[SIM_PLACES] = {
     [SIM_AT_ASKING] = TO(QUEUE) | TO(BACKOFF) | TO(GATE) | TO(REOPENING) | TO(ASKING) | TO(RACING) |
                       TO(COMMITTED) | TO(DRAINING) | TO(ANSWERED) | TO(FAILED) | TO(LEFT),
     [SIM_AT_RACING] = TO(ASKING) | TO(COMMITTED) | TO(DRAINING) | TO(ANSWERED) | TO(FAILED) | TO(LEFT),
-    [SIM_AT_COMMITTED] = TO(DRAINING) | TO(ANSWERED) | TO(FAILED) | TO(LEFT),
+    [SIM_AT_COMMITTED] =
+        TO(MEND_QUEUE) | TO(MEND_WAIT) | TO(MENDING) | TO(DRAINING) | TO(ANSWERED) | TO(FAILED) | TO(LEFT),
+    [SIM_AT_MEND_QUEUE] = TO(MEND_QUEUE) | TO(MEND_WAIT) | TO(MENDING) | TO(FAILED) | TO(LEFT),
+    [SIM_AT_MEND_WAIT] = TO(MEND_QUEUE) | TO(MENDING) | TO(FAILED) | TO(LEFT),
+    [SIM_AT_MENDING] = TO(MEND_QUEUE) | TO(MEND_WAIT) | TO(MENDING) | TO(COMMITTED) | TO(FAILED) | TO(LEFT),
     [SIM_AT_DRAINING] = TO(ASKING) | TO(RACING) | TO(COMMITTED) | TO(LEFT),
 };
 
@@ -154,21 +181,30 @@ void sim_saw_change(sim_seen *seen, const sj_breaker_change *change, bool global
     stray(seen, sj_breaker_state_name(change->from), sj_breaker_state_name(change->to), change->reason);
 }
 
-void sim_saw_source(sim_seen *seen, const char *source) {
-    for (size_t i = 0; i < length(sources); i++)
-        if (strcmp(source, sources[i]) == 0) {
-            sim_saw(seen, SIM_SAW_SOURCE, (int)i);
-            return;
+// False: the list does not have it.
+static bool saw_name(sim_seen *seen, sim_group group, const char *const *names, size_t count,
+                     const char *name) {
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(name, names[i]) == 0) {
+            sim_saw(seen, group, (int)i);
+            return true;
         }
-    stray(seen, "a delay", source, "");
+    return false;
+}
+
+void sim_saw_key(sim_seen *seen, const char *what) {
+    if (!saw_name(seen, SIM_SAW_KEY, keys, length(keys), what))
+        stray(seen, "a key", what, "");
+}
+
+void sim_saw_source(sim_seen *seen, const char *source) {
+    if (!saw_name(seen, SIM_SAW_SOURCE, sources, length(sources), source))
+        stray(seen, "a delay", source, "");
 }
 
 void sim_saw_fallback(sim_seen *seen, const char *why) {
-    int kind = 0;
-    for (size_t i = 1; i < length(fallbacks); i++)
-        if (strcmp(why, fallbacks[i]) == 0)
-            kind = (int)i;
-    sim_saw(seen, SIM_SAW_FALLBACK, kind);
+    if (!saw_name(seen, SIM_SAW_FALLBACK, fallbacks, length(fallbacks), why))
+        sim_saw(seen, SIM_SAW_FALLBACK, 0);
 }
 
 void sim_seen_add(sim_seen *sum, const sim_seen *part) {
@@ -197,6 +233,7 @@ NAMER(note_name, notes)
 NAMER(special_name, specials)
 NAMER(fallback_name, fallbacks)
 NAMER(source_name, sources)
+NAMER(key_name, keys)
 
 static const char *fate_name(int kind, char *room, size_t size) {
     (void)room;
@@ -255,6 +292,7 @@ static const struct {
     [SIM_SAW_GLOBAL] = {"global breaker", global_name},
     [SIM_SAW_MOVE] = {"moves", move_name},
     [SIM_SAW_SOURCE] = {"sources of delays", source_name},
+    [SIM_SAW_KEY] = {"keys", key_name},
     [SIM_SAW_FALLBACK] = {"reasons to leave a target", fallback_name},
     [SIM_SAW_SPECIAL] = {"and", special_name},
 };

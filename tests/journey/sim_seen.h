@@ -18,6 +18,9 @@ typedef enum sim_place {
     SIM_AT_ASKING, // one attempt, nothing committed
     SIM_AT_RACING, // two
     SIM_AT_COMMITTED,
+    SIM_AT_MEND_QUEUE, // a broken stream is to be mended: in a queue for that
+    SIM_AT_MEND_WAIT, // for anything else
+    SIM_AT_MENDING, // asking
     SIM_AT_DRAINING, // read on, though the client has left
     SIM_AT_ANSWERED,
     SIM_AT_FAILED,
@@ -37,6 +40,7 @@ typedef enum sim_group {
     SIM_SAW_GLOBAL, // the same of the one for our own side
     SIM_SAW_MOVE, // from place to place: sim_saw_move
     SIM_SAW_SOURCE, // of a delay
+    SIM_SAW_KEY, // what becomes of a key
     SIM_SAW_FALLBACK, // why a target was left
     SIM_SAW_SPECIAL, // sim_special
     SIM_SAW_GROUPS,
@@ -65,11 +69,17 @@ typedef enum sim_special {
     SIM_SPECIAL_DRAIN_OVER, // it took too long
     SIM_SPECIAL_ABORTED, // somebody stopped it
     SIM_SPECIAL_BACK, // the client came back to it
+    SIM_SPECIAL_REPLAY, // an attempt at it
+    SIM_SPECIAL_CONTINUE,
+    SIM_SPECIAL_REPLAYED, // a stream that went on
+    SIM_SPECIAL_CONTINUED,
+    SIM_SPECIAL_DIVERGED,
+    SIM_SPECIAL_ALL_KEYS_REST, // and one is tried all the same
     SIM_SPECIAL_HELD, // a slow reader
     SIM_SPECIALS,
 } sim_special;
 
-enum { SIM_KINDS_MAX = 192 }; // of one group
+enum { SIM_KINDS_MAX = 288 }; // of one group
 
 typedef struct sim_seen {
     long count[SIM_SAW_GROUPS][SIM_KINDS_MAX];
@@ -81,6 +91,7 @@ static inline void sim_saw(sim_seen *seen, sim_group group, int kind) {
 }
 void sim_saw_move(sim_seen *seen, sim_place from, sim_place to);
 void sim_saw_change(sim_seen *seen, const sj_breaker_change *change, bool global);
+void sim_saw_key(sim_seen *seen, const char *what);
 void sim_saw_source(sim_seen *seen, const char *source);
 void sim_saw_fallback(sim_seen *seen, const char *why);
 

@@ -54,6 +54,7 @@ static const struct fate_row {
     [SIM_500_FINAL] = {"500, not to be repeated", SJ_END_WHOLE, 500, PAST_END, SJ_FINDING_GOOD, ""},
     [SIM_400_AGAIN] = {"400, to be repeated", SJ_END_WHOLE, 400, PAST_END, SJ_FINDING_GOOD, ""},
     [SIM_LAST_ONE] = {"good, the last for a while", SJ_END_WHOLE, 200, PAST_END, SJ_FINDING_GOOD, ""},
+    [SIM_NO_STREAM] = {"no stream", SJ_END_WHOLE, 200, PAST_END, SJ_FINDING_GOOD, ""},
     [SIM_CONNECT_TIMEOUT] = {"connect timeout", SJ_END_NEVER_SENT, 0, AT_HEAD, SJ_FINDING_GOOD, ""},
     [SIM_TLS] = {"certificate not trusted", SJ_END_TLS_UNVERIFIED, 0, AT_HEAD, SJ_FINDING_GOOD, ""},
     [SIM_LOCAL] = {"own side at fault", SJ_END_LOCAL, 0, AT_HEAD, SJ_FINDING_GOOD, ""},
@@ -96,7 +97,9 @@ int64_t sim_upstream_begin(sim_upstream *upstream, sim_attempt *attempt, bool st
     const sim_mood *mood = &upstream->mood;
     sim_fate fate = draw_fate(mood, fresh, rng);
     bool reaches = fates[fate].status > 0 || fate == SIM_RESET || fate == SIM_GARBAGE || fate == SIM_SILENT;
-    if (reaches && !within_limit(upstream, credential, now_ms))
+    if (reaches && mood->dead >> credential & 1)
+        fate = SIM_401;
+    else if (reaches && !within_limit(upstream, credential, now_ms))
         fate = mood->limit_hints ? SIM_429_HINT : SIM_429;
     *attempt = (sim_attempt){.fate = fate, .stream = stream, .turn = (int)fates[fate].turn};
     attempt->events = 1 + (int)sj_rng_between(rng, 0, 5);
@@ -119,7 +122,7 @@ void sim_upstream_end(sim_upstream *upstream) {
 // ---- news -----------------------------------------------------------------------------------------------
 
 static bool tells_events(const sim_attempt *attempt) {
-    return attempt->stream && fates[attempt->fate].status == 200;
+    return attempt->stream && attempt->fate != SIM_NO_STREAM && fates[attempt->fate].status == 200;
 }
 
 static sim_news ends(const sim_attempt *attempt, sj_end end, bool whole, bool lacks_done) {

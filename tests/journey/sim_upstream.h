@@ -45,6 +45,7 @@ typedef enum sim_fate {
     SIM_500_FINAL, // x-should-retry: false
     SIM_400_AGAIN, // x-should-retry: true
     SIM_LAST_ONE, // good, and says that nothing is left for a while
+    SIM_NO_STREAM, // a whole answer, also to a request for a stream
     SIM_CONNECT_TIMEOUT,
     SIM_TLS,
     SIM_LOCAL, // not even tried: our own side's fault
@@ -59,6 +60,7 @@ typedef struct sim_mood {
     int64_t latency_ms; // mean time to the head, on top of a tenth of it
     int64_t hint_ms; // of the hints: up to that
     double requests_per_s; // rate limit per credential; 0 none
+    unsigned dead; // a bit for each credential that is not accepted
     bool limit_hints; // whether a refusal by that limit says when
 } sim_mood;
 

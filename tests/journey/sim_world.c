@@ -31,6 +31,7 @@ void sim_defaults(sim_rules *rules, uint64_t seed) {
         .fallback_gate_ms = 10000,
         .stay = {60000, 3},
         .credentials = 1,
+        .models = 1,
         .clients = SIM_FAIR_CLIENTS,
     };
     rules->chains[0].n = 1;
@@ -56,6 +57,7 @@ static void begin(sim_world *w, const sim_rules *rules, sim_result *result) {
     for (size_t i = 0; i < rules->upstream_count; i++) {
         w->upstreams[i].mood = rules->moods[i];
         w->admissions[i] = sj_admission_new(&rules->slots[i]);
+        w->keys[i] = rules->keys[i] > 0 ? sj_keys_new(rules->keys[i]) : NULL;
     }
     for (size_t i = 0; rules->sticky && i < rules->chain_count; i++)
         w->sticky[i] = sj_sticky_new(&rules->stay);
@@ -98,6 +100,8 @@ static void end(sim_world *w) {
     free(w->latencies);
     for (size_t i = 0; i < w->rules->chain_count; i++)
         sj_sticky_free(&w->sticky[i]);
+    for (size_t i = 0; i < w->rules->upstream_count; i++)
+        sj_keys_free(&w->keys[i]);
     if (w->result->violation[0])
         return; // what is out would only be asserted once more
     for (size_t i = 0; i < w->rules->target_count; i++)

@@ -17,6 +17,9 @@ typedef struct sim_leg {
     size_t hop;
     int64_t started_ms;
     int status;
+    uint64_t credential;
+    bool replays;
+    int again; // contents to come that the client has already
     sim_attempt model;
     bool probe;
     struct sim_leg *probe_next;
@@ -34,13 +37,16 @@ typedef struct sim_exchange {
     int last_attempt;
     bool racing; // an attempt beside another one is announced
     // what the client has seen
-    int committed; // the attempt that flows to it; 0 none
+    int committed; // the attempt that flows to it, or did until it broke; 0 none
+    bool mending; // it broke, and nothing has gone on with it yet
+    bool can_replay, can_continue;
+    int contents; // that the client has
     size_t committed_hop;
     int status; // of what flowed
     bool saved, gone, told, failed; // told: its one end; failed: and it was a bad one
     int saved_status;
     bool held;
-    int64_t own_gate_ms[SIM_HOPS];
+    int64_t own_gate_ms[SIM_HOPS][SIM_CREDENTIALS];
     int attempts_at[SIM_HOPS];
     // where it is
     sim_place place;
@@ -86,6 +92,7 @@ typedef struct sim_world {
     sj_admission *admissions[SIM_UPSTREAMS];
     sj_target *targets[SIM_TARGETS];
     sj_global_breaker *global;
+    sj_keys *keys[SIM_UPSTREAMS];
     sj_sticky *sticky[SIM_CHAINS];
     sj_admission *routes[SIM_CHAINS];
     sj_retry_policy retry;
@@ -118,6 +125,10 @@ static inline int sim_running(const sim_exchange *e) {
     for (int i = 0; i < SIM_LEGS; i++)
         n += e->legs[i].running;
     return n;
+}
+// What is sent there: one of the upstream's keys, or what the client has.
+static inline uint64_t sim_credential(const sim_world *w, const sim_exchange *e, size_t hop, size_t key) {
+    return w->keys[w->rules->upstream_of[e->target_of[hop]]] ? (uint64_t)key : e->credential;
 }
 static inline size_t sim_upstream_at(const sim_world *w, const sim_exchange *e, size_t hop) {
     return w->rules->upstream_of[e->target_of[hop]];
@@ -156,9 +167,24 @@ void sim_upkeep_begin(sim_world *w);
 void sim_reload(sim_world *w);
 void sim_operate(sim_world *w);
 
-// ---- sim_exchange.c: the carrier ------------------------------------------------------------------------
+// ---- sim_client.c: what clients do ----------------------------------------------------------------------
 
 void sim_ask(sim_world *w, int64_t asked_ms, int retry_count, bool naive);
+void sim_ask_again(sim_world *w, const sim_exchange *e);
+// It stops reading, or reads again.
+void sim_hold(sim_world *w, sim_exchange *e, bool held);
+void sim_leave(sim_world *w, sim_exchange *e);
+// To what is still read for it.
+void sim_come_back(sim_world *w, sim_exchange *e);
+
+// ---- sim_exchange.c: the carrier ------------------------------------------------------------------------
+
+void sim_add(sim_world *w, sim_event_kind kind, const sim_exchange *e, int64_t at_ms, uint64_t tag);
+bool sim_by_chance(sim_world *w, double chance);
+void sim_saw_special(sim_world *w, sim_special what);
+// Does what the journey says.
+void sim_take(sim_world *w, sim_exchange *e, const sj_steps *steps);
+void sim_arm_timer(sim_world *w, sim_exchange *e);
 void sim_happen(sim_world *w, const sim_event *event);
 
 #endif
