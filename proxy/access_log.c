@@ -151,6 +151,17 @@ static void tokens(sj_log_line *line, const sj_usage *usage) { // OpenTelemetry'
     number(line, "cached_tokens", usage->cached_tokens);
 }
 
+// US dollars.
+static void costs(sj_log_line *line, const sj_costs *costs) {
+    if (!costs->known)
+        return;
+    sj_log_line_nano(line, "cost_usd", costs->actual);
+    if (sj_cost_is_known(costs->at_first))
+        sj_log_line_nano(line, "fallback_saved_usd", sj_cost_saved(costs->at_first, costs->actual));
+    if (sj_cost_is_known(costs->compared))
+        sj_log_line_nano(line, "compare_saved_usd", sj_cost_saved(costs->compared, costs->actual));
+}
+
 void sj_log_exchange(sj_log *log, const sj_record *record) {
     bool ours = record->result == SJ_RESULT_REFUSED || record->result == SJ_RESULT_BROKEN;
     sj_log_level level = ours ? SJ_LOG_WARN : SJ_LOG_INFO;
@@ -184,6 +195,7 @@ void sj_log_exchange(sj_log *log, const sj_record *record) {
     sj_log_line_int(&line, "bytes_out", (int64_t)record->bytes_out);
     number(&line, "dropped_events", record->dropped_events);
     tokens(&line, &record->usage);
+    costs(&line, &record->costs);
     word(&line, "upstream_request_id", record->upstream_request_id);
     if (record->trail && *record->trail)
         sj_log_line_text(&line, "trail", sj_slice_of(record->trail), MAX_TRAIL);

@@ -56,6 +56,11 @@ static void number(sj_json_out *w, const char *name, int64_t value) {
     w->ok = w->ok && sj_buffer_printf(w->out, "%" PRId64, value);
 }
 
+static void dollars(sj_json_out *w, const char *name, double value) {
+    key(w, name);
+    w->ok = w->ok && sj_buffer_printf(w->out, "%.9f", value);
+}
+
 static void boolean(sj_json_out *w, const char *name, bool value) {
     key(w, name);
     raw(w, value ? "true" : "false");
@@ -86,10 +91,15 @@ static void totals(sj_json_out *w, sj_registry *registry, const char *target) {
         {"stale_served", SJ_METRIC_STALE_SERVED},
         {"degraded_served", SJ_METRIC_DEGRADED_SERVED},
         {"transitions", SJ_METRIC_BREAKER_CHANGES},
+        {"cost_unknown", SJ_METRIC_COST_UNKNOWN},
     };
     begin(w, "totals", "{");
     for (size_t i = 0; i < sizeof counters / sizeof counters[0]; i++)
         number(w, counters[i].name, (int64_t)sj_registry_sum(registry, counters[i].metric, target));
+    sj_registry_costs costs = sj_registry_read_costs(registry, target);
+    dollars(w, "cost_usd", costs.actual);
+    dollars(w, "fallback_saved_usd", costs.saved_by_fallback);
+    dollars(w, "compare_saved_usd", costs.saved_to_compared);
     end(w, "}");
 }
 
@@ -189,6 +199,7 @@ bool sj_admin_state(sj_registry *registry, const sj_server_view *view, sj_buffer
     number(&w, "uptime_ms", sj_registry_uptime_ms(registry));
     boolean(&w, "draining", view->draining);
     text(&w, "config", view->config ? view->config->path : NULL);
+    boolean(&w, "prices", view->config && view->config->price_count > 0);
     number(&w, "workers", view->config ? view->config->workers : 0);
     text(&w, "global_breaker",
          view->global ? sj_breaker_state_name(sj_global_breaker_state(view->global)) : NULL);

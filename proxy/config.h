@@ -4,6 +4,7 @@
 #ifndef SJ_CONFIG_H
 #define SJ_CONFIG_H
 
+#include "cost.h"
 #include "journey.h"
 
 typedef enum sj_auth { SJ_AUTH_KEY, SJ_AUTH_CLIENT, SJ_AUTH_NONE, SJ_AUTH_UNSET } sj_auth; // UNSET: no api_key, no auth: the client's, to the first target's origin only
@@ -84,11 +85,6 @@ typedef struct sj_route_config {
     bool fallback_on_refusal, retry_conflict; // already merged into the hops' rules
 } sj_route_config;
 
-typedef struct sj_price {
-    char *model; // glob
-    double input, output; // US dollars per 1M tokens
-} sj_price;
-
 typedef struct sj_config {
     char *path; // NULL: from the environment
     sj_listen *listens;
@@ -116,8 +112,8 @@ typedef struct sj_config {
     sj_log_level log_level;
     char **client_keys; // secrets
     size_t client_key_count;
-    sj_price *prices;
-    size_t price_count;
+    sj_price *prices, *compare_prices; // what is paid; another list to compare it with
+    size_t price_count, compare_price_count;
     bool has_seed;
     uint64_t seed;
 } sj_config;

@@ -161,6 +161,8 @@ typedef struct sj_loaded {
     size_t route_count;
     sj_price_source *prices;
     size_t price_count;
+    sj_price_source *compare_prices;
+    size_t compare_price_count;
     sj_retry_block retry;
     sj_race_block race;
     sj_breaker_block breaker, global_breaker;

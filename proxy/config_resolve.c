@@ -166,6 +166,25 @@ static int cores(void) {
     return count < 1 ? 1 : count > 256 ? 256 : count;
 }
 
+static sj_price *prices_of(sj_loader *loader, const sj_price_source *sources, size_t source_count, size_t *count) {
+    sj_price *prices = sj_config_alloc(loader, (source_count + 1) * sizeof *prices);
+    for (*count = 0; *count < source_count && prices; (*count)++) {
+        prices[*count] = sources[*count].v;
+        if (!sj_key_given(&sources[*count].given, &sj_block_price, "cached_input"))
+            prices[*count].cached_input = -1;
+    }
+    return prices;
+}
+
+static void resolve_prices(sj_loader *loader) {
+    sj_loaded *loaded = loader->loaded;
+    sj_config *config = &loaded->config;
+    config->prices = prices_of(loader, loaded->prices, loaded->price_count, &config->price_count);
+    config->compare_prices = prices_of(loader, loaded->compare_prices, loaded->compare_price_count, &config->compare_price_count);
+    if (config->compare_price_count && !config->price_count)
+        sj_config_warn(loader, loaded->given.setting, "compare_prices", "has no effect without prices: there is nothing to compare");
+}
+
 void sj_config_resolve(sj_loader *loader) {
     sj_loaded *loaded = loader->loaded;
     sj_config *config = &loaded->config;
@@ -182,7 +201,5 @@ void sj_config_resolve(sj_loader *loader) {
     sj_config_resolve_listeners(loader);
     resolve_upstreams(loader);
     resolve_routes(loader);
-    config->prices = sj_config_alloc(loader, (loaded->price_count + 1) * sizeof *config->prices);
-    for (size_t i = 0; i < loaded->price_count && config->prices; i++)
-        config->prices[config->price_count++] = loaded->prices[i].v;
+    resolve_prices(loader);
 }

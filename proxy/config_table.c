@@ -136,11 +136,13 @@ static const sj_key context_keys[] = {
 
 static const sj_key price_keys[] = {
     {"model", SJ_KEY_STRING, .required = true, AT(sj_price_source, v.model), .min = 1, .max = 255,
-     .example = "gpt-4.1*", .help = "model name or glob; the first match holds"},
+     .example = "gpt-4.1*", .help = "glob on the model's name, or on \"upstream/model\"; the first match holds"},
     {"input", SJ_KEY_FLOAT, .required = true, AT(sj_price_source, v.input), .max = MANY, .example = "8.0",
      .help = "US dollars per 1M tokens"},
     {"output", SJ_KEY_FLOAT, .required = true, AT(sj_price_source, v.output), .max = MANY, .example = "8.0",
      .help = "US dollars per 1M tokens"},
+    {"cached_input", SJ_KEY_FLOAT, AT(sj_price_source, v.cached_input), .max = MANY, .example = "2.0",
+     .help = "of input tokens that the upstream had cached; unset: as input"},
 };
 
 static const sj_key upstream_keys[] = {
@@ -342,7 +344,9 @@ static const sj_key top_keys[] = {
     {"limits", SJ_KEY_GROUP, .block = &sj_block_limits, .help = "what the client side may take"},
     {"log", SJ_KEY_GROUP, .block = &sj_block_log, .help = "log lines"},
     {"prices", SJ_KEY_GROUPS, AT(sj_loaded, prices), .max = 1000, .block = &sj_block_price,
-     .help = "for the cost metrics"},
+     .help = "what is paid: each answer's cost goes into the log and the metrics, and what a cheaper target of the chain saved"},
+    {"compare_prices", SJ_KEY_GROUPS, AT(sj_loaded, compare_prices), .max = 1000, .block = &sj_block_price,
+     .help = "another price list for the same models, such as the maker's: what was saved against it"},
 };
 
 #define BLOCK(words, list, type)                                                                             \

@@ -188,6 +188,9 @@ void exchange_keep_cause(sj_exchange *e, sj_slice raw);
 sj_slice exchange_continuation(const sj_exchange *e, const sj_request_facts **facts);
 void exchange_free_rescue(sj_exchange *e);
 
+// exchange_cost.c
+sj_costs exchange_costs(const sj_exchange *e, size_t hop); // of what that hop answered
+
 // exchange_reply.c
 void exchange_refuse(sj_exchange *e, sj_refusal refusal, const char *message, int64_t retry_after_s);
 // The leg's whole answer: of a stream that was held back, [DONE] is supplied when only that is missing.

@@ -307,10 +307,12 @@ void exchange_record(sj_exchange *e) {
     sj_journey_summary summary = {0};
     const char *target = "";
     int64_t now_ns = (int64_t)uv_hrtime();
+    size_t hop = 0;
     if (e->journey) {
         summary = sj_journey_read(e->journey);
         sj_journey_trail(e->journey, exchange_now(e), trail, sizeof trail);
-        target = e->hops[e->has_answer_hop ? e->answer_hop : summary.hop].label;
+        hop = e->has_answer_hop ? e->answer_hop : summary.hop;
+        target = e->hops[hop].label;
     }
     sj_record record = {
         .health = e->is_health,
@@ -340,6 +342,7 @@ void exchange_record(sj_exchange *e) {
         .bytes_in = e->bytes_in,
         .bytes_out = e->bytes_out,
         .usage = e->usage,
+        .costs = exchange_costs(e, hop),
     };
     sj_metrics_exchange(e->worker->metrics, &record);
     if (!record.health)

@@ -2,6 +2,9 @@
 
 #include "utf8.h"
 
+#include <inttypes.h>
+#include <stdio.h>
+
 enum { TAIL = 8 }; // kept free for the closing quote, brace and newline
 
 static size_t room(const sj_log_line *line) {
@@ -130,6 +133,17 @@ void sj_log_line_ms(sj_log_line *line, const char *key, int64_t us) {
     raw(line, p, (size_t)(text + 24 - p));
     char point[2] = {'.', (char)('0' + tenths % 10)};
     raw(line, point, 2);
+}
+
+void sj_log_line_nano(sj_log_line *line, const char *key, int64_t nano) {
+    if (!key_fits(line, key, 24))
+        return;
+    char text[32];
+    uint64_t size = nano < 0 ? -(uint64_t)nano : (uint64_t)nano;
+    int n = snprintf(text, sizeof text, "%s%" PRIu64 ".%09" PRIu64, nano < 0 ? "-" : "", size / 1000000000, size % 1000000000);
+    while (text[n - 1] == '0')
+        n--;
+    raw(line, text, (size_t)(text[n - 1] == '.' ? n - 1 : n));
 }
 
 void sj_log_line_bool(sj_log_line *line, const char *key, bool value) {

@@ -20,6 +20,8 @@ void sj_log_line_int(sj_log_line *line, const char *key, int64_t value);
 void sj_log_line_bool(sj_log_line *line, const char *key, bool value);
 // Microseconds as milliseconds with one digit behind the point.
 void sj_log_line_ms(sj_log_line *line, const char *key, int64_t us);
+// Billionths as a decimal number, without zeros at its end.
+void sj_log_line_nano(sj_log_line *line, const char *key, int64_t nano);
 sj_slice sj_log_line_end(sj_log_line *line); // with its newline
 
 #endif

@@ -32,6 +32,7 @@ size_t sj_label_room(sj_label_kind kind) {
         [SJ_LABEL_OF_CODE] = SJ_REFUSAL_COUNT,
         [SJ_LABEL_OF_STREAM] = 2,
         [SJ_LABEL_OF_TOKEN] = 3,
+        [SJ_LABEL_OF_AGAINST] = SJ_AGAINSTS,
         [SJ_LABEL_OF_OUTCOME] = SJ_CLASS_NONE + 1,
         [SJ_LABEL_OF_REASON] = SJ_METRICS_MAX_REASONS + SJ_LABEL_FIRST,
         [SJ_LABEL_OF_SOURCE] = SJ_MAX_SOURCES + SJ_LABEL_FIRST,
@@ -141,7 +142,8 @@ uint64_t sj_metric_read(const sj_registry *registry, size_t cell) {
     return sum;
 }
 
-uint64_t sj_registry_sum(sj_registry *registry, sj_metric metric, const char *target_label) {
+// first .. last: of the cells that one value of the first label has.
+static uint64_t sum_of(sj_registry *registry, sj_metric metric, const char *target_label, size_t first, size_t last) {
     const sj_metric_def *def = &sj_metric_defs[metric];
     assert(def->kept == SJ_KEPT_SHARD && def->kind != SJ_KIND_HISTOGRAM);
     bool by_target = def->labels[0] == SJ_LABEL_OF_TARGET;
@@ -153,9 +155,27 @@ uint64_t sj_registry_sum(sj_registry *registry, sj_metric metric, const char *ta
     }
     uint64_t sum = 0;
     for (size_t a = from; a < to; a++)
-        for (size_t i = 0; i < rest; i++)
+        for (size_t i = first; i < rest && i <= last; i++)
             sum += sj_metric_read(registry, registry->offsets[metric] + a * rest + i);
     return sum;
+}
+
+uint64_t sj_registry_sum(sj_registry *registry, sj_metric metric, const char *target_label) {
+    return sum_of(registry, metric, target_label, 0, SIZE_MAX);
+}
+
+static double saved(sj_registry *registry, const char *target_label, size_t against) {
+    return ((double)sum_of(registry, SJ_METRIC_COST_SAVED, target_label, against, against) -
+            (double)sum_of(registry, SJ_METRIC_COST_EXTRA, target_label, against, against)) /
+           SJ_COST_PER_DOLLAR;
+}
+
+sj_registry_costs sj_registry_read_costs(sj_registry *registry, const char *target_label) {
+    return (sj_registry_costs){
+        .actual = (double)sj_registry_sum(registry, SJ_METRIC_COST, target_label) / SJ_COST_PER_DOLLAR,
+        .saved_by_fallback = saved(registry, target_label, SJ_AGAINST_FIRST),
+        .saved_to_compared = saved(registry, target_label, SJ_AGAINST_COMPARED),
+    };
 }
 
 static size_t status_index(int status) {
@@ -213,6 +233,23 @@ static void count_usage(sj_metrics *metrics, size_t target, const sj_usage *usag
             add(metrics, SJ_METRIC_TOKENS, target, i, 0, (uint64_t)tokens[i]);
 }
 
+static void count_saved(sj_metrics *metrics, size_t target, size_t against, int64_t saved) {
+    if (saved > 0)
+        add(metrics, SJ_METRIC_COST_SAVED, target, against, 0, (uint64_t)saved);
+    else if (saved < 0)
+        add(metrics, SJ_METRIC_COST_EXTRA, target, against, 0, (uint64_t)-saved);
+}
+
+static void count_costs(sj_metrics *metrics, size_t target, const sj_costs *costs) {
+    if (costs->unknown)
+        add(metrics, SJ_METRIC_COST_UNKNOWN, target, 0, 0, 1);
+    if (!costs->known)
+        return;
+    add(metrics, SJ_METRIC_COST, target, 0, 0, (uint64_t)costs->actual);
+    count_saved(metrics, target, SJ_AGAINST_FIRST, sj_cost_saved(costs->at_first, costs->actual));
+    count_saved(metrics, target, SJ_AGAINST_COMPARED, sj_cost_saved(costs->compared, costs->actual));
+}
+
 void sj_metrics_exchange_started(sj_metrics *metrics) {
     add(metrics, SJ_METRIC_IN_FLIGHT, 0, 0, 0, 1);
 }
@@ -237,6 +274,7 @@ void sj_metrics_exchange(sj_metrics *metrics, const sj_record *record) {
     add(metrics, SJ_METRIC_BYTES_OUT, 0, 0, 0, record->bytes_out);
     add(metrics, SJ_METRIC_DROPPED_EVENTS, target, 0, 0, positive(record->dropped_events));
     count_usage(metrics, target, &record->usage);
+    count_costs(metrics, target, &record->costs);
 }
 
 static void note_attempt(sj_metrics *metrics, size_t target, const sj_note *note) {

@@ -43,6 +43,11 @@ void sj_registry_reloaded(sj_registry *registry, bool ok);
 void sj_registry_note(sj_registry *registry, const char *target_label, const sj_note *note);
 // Sum over shards and labels of a counter or gauge that is kept in the shards; target_label NULL: of all targets.
 uint64_t sj_registry_sum(sj_registry *registry, sj_metric metric, const char *target_label);
+// US dollars, of all targets or of one. Saved: below 0 when another choice would have been cheaper.
+typedef struct sj_registry_costs {
+    double actual, saved_by_fallback, saved_to_compared;
+} sj_registry_costs;
+sj_registry_costs sj_registry_read_costs(sj_registry *registry, const char *target_label);
 // Answers to clients whose status lies in from .. to.
 uint64_t sj_registry_statuses(const sj_registry *registry, int from, int to);
 int64_t sj_registry_uptime_ms(const sj_registry *registry);

@@ -1,6 +1,6 @@
 // Every metric of the program, declared once. X(id, kind, unit, where it is kept, labels, name without "stormjib_", help).
 // SHARD: counted in the workers' shards. READ: taken when rendered, from the server's view, the registry or the process.
-// SECONDS are kept in microseconds.
+// SECONDS are kept in microseconds, DOLLARS in billionths.
 #ifndef SJ_METRICS_LIST_H
 #define SJ_METRICS_LIST_H
 
@@ -26,6 +26,14 @@
       "queue_seconds_total", "Time that exchanges waited for a slot.") \
     X(TOKENS, COUNTER, ONE, SHARD, TARGET, TOKEN, NONE, \
       "tokens_total", "Tokens as reported by the upstream's usage blocks; cached ones are part of the input.") \
+    X(COST, COUNTER, DOLLARS, SHARD, TARGET, NONE, NONE, \
+      "cost_dollars_total", "What answers cost: prices times tokens as reported.") \
+    X(COST_SAVED, COUNTER, DOLLARS, SHARD, TARGET, AGAINST, NONE, \
+      "cost_saved_dollars_total", "What this target's answers cost less than at the chain's first target, or in compare_prices.") \
+    X(COST_EXTRA, COUNTER, DOLLARS, SHARD, TARGET, AGAINST, NONE, \
+      "cost_extra_dollars_total", "What this target's answers cost more than at the chain's first target, or in compare_prices.") \
+    X(COST_UNKNOWN, COUNTER, ONE, SHARD, TARGET, NONE, NONE, \
+      "cost_unknown_total", "Answers that were not counted as cost: no usage block came, or the model has no price.") \
     X(BYTES_IN, COUNTER, ONE, SHARD, NONE, NONE, NONE, \
       "request_body_bytes_total", "Bytes of request bodies.") \
     X(BYTES_OUT, COUNTER, ONE, SHARD, NONE, NONE, NONE, \

@@ -20,6 +20,7 @@ typedef enum sj_label_kind {
     SJ_LABEL_OF_CODE,
     SJ_LABEL_OF_STREAM,
     SJ_LABEL_OF_TOKEN,
+    SJ_LABEL_OF_AGAINST,
     SJ_LABEL_OF_OUTCOME,
     SJ_LABEL_OF_REASON,
     SJ_LABEL_OF_SOURCE,
@@ -32,7 +33,7 @@ typedef enum sj_label_kind {
 } sj_label_kind;
 
 typedef enum sj_metric_kind { SJ_KIND_COUNTER, SJ_KIND_GAUGE, SJ_KIND_HISTOGRAM } sj_metric_kind;
-typedef enum sj_metric_unit { SJ_UNIT_ONE, SJ_UNIT_SECONDS } sj_metric_unit;
+typedef enum sj_metric_unit { SJ_UNIT_ONE, SJ_UNIT_SECONDS, SJ_UNIT_DOLLARS } sj_metric_unit;
 typedef enum sj_metric_kept { SJ_KEPT_SHARD, SJ_KEPT_READ } sj_metric_kept;
 
 enum {
@@ -50,6 +51,8 @@ typedef struct sj_metric_def {
     sj_metric_kept kept;
     sj_label_kind labels[SJ_METRIC_LABELS];
 } sj_metric_def;
+
+enum { SJ_AGAINST_FIRST, SJ_AGAINST_COMPARED, SJ_AGAINSTS }; // what a cost is compared with
 
 extern const sj_metric_def sj_metric_defs[SJ_METRIC_COUNT];
 extern const int64_t sj_bucket_bounds_us[SJ_BUCKETS]; // upper, inclusive; one more bucket holds the rest

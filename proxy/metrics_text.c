@@ -49,6 +49,8 @@ static void seconds(sj_writer *w, double value) {
 static void value_of(sj_writer *w, const sj_metric_def *def, uint64_t value) {
     if (def->unit == SJ_UNIT_SECONDS)
         seconds(w, (double)value / 1e6);
+    else if (def->unit == SJ_UNIT_DOLLARS)
+        w->ok = w->ok && sj_buffer_printf(w->out, "%.9f\n", (double)value / SJ_COST_PER_DOLLAR);
     else
         count(w, value);
 }
@@ -84,6 +86,7 @@ static const char *const label_names[SJ_LABEL_OF_COUNT] = {
     [SJ_LABEL_OF_CODE] = "code",
     [SJ_LABEL_OF_STREAM] = "stream",
     [SJ_LABEL_OF_TOKEN] = "gen_ai_token_type", // OpenTelemetry
+    [SJ_LABEL_OF_AGAINST] = "against",
     [SJ_LABEL_OF_OUTCOME] = "outcome",
     [SJ_LABEL_OF_REASON] = "reason",
     [SJ_LABEL_OF_SOURCE] = "source",
@@ -99,6 +102,7 @@ enum { SCRATCH = 16 };
 static const char *label_value(const sj_registry *registry, sj_label_kind kind, size_t index,
                                char scratch[SCRATCH]) {
     static const char *const classes[] = {"none", "1xx", "2xx", "3xx", "4xx", "5xx"};
+    static const char *const againsts[] = {[SJ_AGAINST_FIRST] = "first_target", [SJ_AGAINST_COMPARED] = "compare_prices"};
     static const char *const tokens[] = {"input", "output", "cached"};
     switch (kind) {
     case SJ_LABEL_OF_TARGET:
@@ -120,6 +124,8 @@ static const char *label_value(const sj_registry *registry, sj_label_kind kind, 
         return index ? "true" : "false";
     case SJ_LABEL_OF_TOKEN:
         return tokens[index];
+    case SJ_LABEL_OF_AGAINST:
+        return againsts[index];
     case SJ_LABEL_OF_OUTCOME:
         return sj_class_name((sj_class)index);
     case SJ_LABEL_OF_FROM:

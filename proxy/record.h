@@ -3,7 +3,7 @@
 #ifndef SJ_RECORD_H
 #define SJ_RECORD_H
 
-#include "completion.h"
+#include "cost.h"
 #include "journey.h"
 
 typedef enum sj_result {
@@ -38,6 +38,7 @@ typedef struct sj_record {
     int64_t wait_ms, queue_ms, upstream_ms;
     uint64_t bytes_in, bytes_out; // bodies
     sj_usage usage;
+    sj_costs costs;
 } sj_record;
 
 #endif

@@ -106,6 +106,35 @@ static void exchange_logfmt(void **state) {
     close_pipe(&p);
 }
 
+static void costs_are_dollars(void **state) {
+    (void)state;
+    static const struct {
+        sj_costs costs;
+        const char *expected; // NULL: none is told
+    } cases[] = {
+        {{.known = true, .actual = 630000, .at_first = 12000000, .compared = 600000},
+         " cost_usd=0.00063 fallback_saved_usd=0.01137 compare_saved_usd=-0.00003 "},
+        {{.known = true, .actual = 25000000001, .at_first = SJ_COST_UNKNOWN, .compared = SJ_COST_UNKNOWN},
+         " cost_usd=25.000000001 trail="},
+        {{.known = true, .actual = 3000000000, .at_first = 0, .compared = 3000000000},
+         " cost_usd=3 fallback_saved_usd=-3 compare_saved_usd=0 "},
+        {{.unknown = true}, NULL},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        static sj_pipe p;
+        open_pipe(&p, SJ_LOG_LOGFMT, SJ_LOG_INFO);
+        sj_record record = a_record();
+        record.costs = cases[i].costs;
+        sj_log_exchange(p.log, &record);
+        const char *text = flushed(&p);
+        if (cases[i].expected)
+            assert_non_null(strstr(text, cases[i].expected));
+        else
+            assert_null(strstr(text, "usd"));
+        close_pipe(&p);
+    }
+}
+
 static void exchange_json(void **state) {
     (void)state;
     static sj_pipe p;
@@ -209,6 +238,10 @@ static void notes_have_their_levels(void **state) {
          "level=warn event=fallback request_id=r target=a/m reason=timeout\n"},
         {{.kind = SJ_NOTE_ALERT, .class = SJ_CLASS_CREDENTIAL, .status = 401, .reason = "401"},
          "level=warn event=alert request_id=r target=a/m status=401 outcome=credential reason=401\n"},
+        {{.kind = SJ_NOTE_ALERT, .key = 3, .class = SJ_CLASS_CREDENTIAL, .status = 401, .reason = "401"},
+         "level=warn event=alert request_id=r target=a/m key=3 status=401 outcome=credential reason=401\n"},
+        {{.kind = SJ_NOTE_KEY, .key = 1, .class = SJ_CLASS_THROTTLED, .status = 429, .reason = "exhausted", .ms = 7000},
+         "level=warn event=key request_id=r target=a/m key=1 status=429 outcome=throttled reason=exhausted delay_ms=7000\n"},
         {{.kind = SJ_NOTE_QUEUED}, NULL},
         {{.kind = SJ_NOTE_GRANT}, NULL},
     };
@@ -345,6 +378,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(exchange_logfmt),
         cmocka_unit_test(exchange_json),
+        cmocka_unit_test(costs_are_dollars),
         cmocka_unit_test(values_are_made_harmless),
         cmocka_unit_test(long_values_are_cut),
         cmocka_unit_test(notes_have_their_levels),

@@ -194,6 +194,48 @@ static void labels_are_bounded_and_escaped(void **state) {
     sj_registry_free(&registry);
 }
 
+static void costs_are_summed(void **state) {
+    (void)state;
+    sj_registry *registry = sj_registry_new(2);
+    static const struct {
+        const char *target;
+        sj_costs costs;
+    } exchanges[] = {
+        {"a/m", {.known = true, .actual = 12000000, .at_first = SJ_COST_UNKNOWN, .compared = SJ_COST_UNKNOWN}},
+        {"b/m", {.known = true, .actual = 630000, .at_first = 12000000, .compared = 600000}},
+        {"b/m", {.known = true, .actual = 1, .at_first = 0, .compared = 3}},
+        {"b/m", {.unknown = true}},
+        {"b/m", {0}},
+    };
+    for (size_t i = 0; i < sizeof exchanges / sizeof exchanges[0]; i++) {
+        sj_metrics *metrics = sj_registry_shard(registry, (int)i % 2);
+        sj_metrics_exchange_started(metrics);
+        sj_metrics_exchange(metrics, &(sj_record){.target = exchanges[i].target, .status = 200, .costs = exchanges[i].costs});
+    }
+    static const struct {
+        const char *series;
+        double value;
+    } expected[] = {
+        {"stormjib_cost_dollars_total{target=\"a/m\"}", 0.012},
+        {"stormjib_cost_dollars_total{target=\"b/m\"}", 0.000630001},
+        {"stormjib_cost_saved_dollars_total{target=\"b/m\",against=\"first_target\"}", 0.01137},
+        {"stormjib_cost_extra_dollars_total{target=\"b/m\",against=\"first_target\"}", 0.000000001},
+        {"stormjib_cost_saved_dollars_total{target=\"b/m\",against=\"compare_prices\"}", 0.000000002},
+        {"stormjib_cost_extra_dollars_total{target=\"b/m\",against=\"compare_prices\"}", 0.00003},
+        {"stormjib_cost_unknown_total{target=\"b/m\"}", 1},
+    };
+    sj_buffer out;
+    const char *text = rendered(registry, NULL, &out);
+    for (size_t i = 0; i < sizeof expected / sizeof expected[0]; i++)
+        assert_true(value_of(text, expected[i].series) == expected[i].value);
+    sj_registry_costs all = sj_registry_read_costs(registry, NULL), a = sj_registry_read_costs(registry, "a/m");
+    assert_true(all.actual > 0.01263 && all.actual < 0.0126301);
+    assert_true(all.saved_by_fallback > 0.011369 && all.saved_to_compared < 0);
+    assert_true(a.actual == 0.012 && a.saved_by_fallback == 0 && a.saved_to_compared == 0);
+    sj_buffer_free(&out);
+    sj_registry_free(&registry);
+}
+
 static void view_is_shown(void **state) {
     (void)state;
     sj_admission_rules slots = {.max_concurrent = 7, .max_waiting = 5, .timeout_ms = 1000};
@@ -206,6 +248,8 @@ static void view_is_shown(void **state) {
     int64_t again_ms;
     assert_int_equal(sj_admission_acquire(admission, &waiter, 0, &again_ms), SJ_SLOT_GRANTED);
     const char *name = "a";
+    sj_keys *keys = sj_keys_new(2);
+    (void)sj_keys_refused(keys, 0, SJ_KEY_DEAD, 0, 1, 10);
     sj_global_breaker *global = sj_global_breaker_new(&sj_breaker_rules_default, 1, 0);
     sj_server_view view = {
         .draining = true,
@@ -213,6 +257,7 @@ static void view_is_shown(void **state) {
         .target_count = 1,
         .upstream_names = &name,
         .admissions = &admission,
+        .keys = &keys,
         .upstream_count = 1,
         .global = global,
         .now_ms = 20,
@@ -240,6 +285,10 @@ static void view_is_shown(void **state) {
         {"stormjib_upstream_limit{upstream=\"a\"}", 7},
         {"stormjib_upstream_limit_max{upstream=\"a\"}", 7},
         {"stormjib_upstream_limit_cuts_total{upstream=\"a\"}", 0},
+        {"stormjib_key_resting{upstream=\"a\",key=\"1\"}", 1},
+        {"stormjib_key_resting{upstream=\"a\",key=\"2\"}", 0},
+        {"stormjib_key_refusals_total{upstream=\"a\",key=\"1\",reason=\"dead\"}", 1},
+        {"stormjib_key_refusals_total{upstream=\"a\",key=\"2\",reason=\"exhausted\"}", 0},
         {"stormjib_draining", 1},
         {"stormjib_workers", 3},
         {"stormjib_config_reloads_total{result=\"ok\"}", 1},
@@ -257,6 +306,7 @@ static void view_is_shown(void **state) {
     assert_true(value_of(text, "stormjib_resident_memory_bytes") > 100000);
     assert_true(value_of(text, "stormjib_open_fds") >= 3);
     sj_buffer_free(&out);
+    sj_keys_free(&keys);
     sj_registry_free(&registry);
     sj_wake wake;
     sj_admission_release(admission, 0, &wake);
@@ -361,6 +411,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(exchanges_are_counted), cmocka_unit_test(histograms_are_cumulative),
         cmocka_unit_test(notes_are_counted),     cmocka_unit_test(labels_are_bounded_and_escaped),
+        cmocka_unit_test(costs_are_summed),
         cmocka_unit_test(view_is_shown),         cmocka_unit_test(text_is_well_formed),
         cmocka_unit_test(a_full_buffer_is_told), cmocka_unit_test(workers_and_reader_at_once),
     };
