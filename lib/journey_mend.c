@@ -97,7 +97,7 @@ bool journey_has_another_mend(const sj_journey *j, int64_t now) {
         const sj_hop *h = journey_hop(j, hop);
         int64_t at;
         if (!j->hops[hop].exhausted && can_do(j, SJ_MEND_CONTINUE, hop) &&
-            sj_target_would_admit(h->target, h->credential, now, &at) == SJ_ADMIT_YES)
+            sj_target_would_admit(h->target, journey_credential(j, hop, now), now, &at) == SJ_ADMIT_YES)
             return true;
     }
     return false;
