@@ -144,6 +144,7 @@ static void prepare(sim_rules *rules, const outage *o, uint64_t seed) {
     rules->client_retries = 2;
     rules->deadline_ms = 59000;
     rules->answer_ms = 30000;
+    rules->slots[0].max_waiting = 2048; // a breaker is open for 12 s at most: room for all who come meanwhile
     rules->upstream_count = rules->target_count = rules->chains[0].n = o->targets;
     for (size_t i = 0; i < o->targets; i++)
         rules->upstream_of[i] = rules->chains[0].target[i] = i;
