@@ -115,8 +115,7 @@ static void shrink_to(sj_answer_store *store, size_t bytes) {
     }
 }
 
-static entry *find(const sj_answer_store *store, const sj_answer_key *key) {
-    uint64_t hash = hash_of(key);
+static entry *find(const sj_answer_store *store, const sj_answer_key *key, uint64_t hash) {
     for (entry *e = store->chains[hash % CHAINS]; e; e = e->chain_next)
         if (e->hash == hash && e->credential == key->credential && sj_slice_equal(e->path, key->path) && sj_slice_equal(e->request, key->body))
             return e;
@@ -193,7 +192,7 @@ void sj_answer_store_put(sj_answer_store *store, const sj_answer_key *key, int s
     if (!e)
         return;
     pthread_mutex_lock(&store->mutex);
-    entry *old = find(store, key);
+    entry *old = find(store, key, e->hash);
     if (old)
         drop(store, old);
     if (e->weight <= store->max_bytes / SHARE_OF_ONE) {
@@ -211,8 +210,9 @@ void sj_answer_store_put(sj_answer_store *store, const sj_answer_key *key, int s
 }
 
 const sj_stored_answer *sj_answer_store_get(sj_answer_store *store, const sj_answer_key *key, int64_t max_age_ms, int64_t now_ms) {
+    uint64_t hash = hash_of(key); // a long body is read before the lock, not under it
     pthread_mutex_lock(&store->mutex);
-    entry *e = find(store, key);
+    entry *e = find(store, key, hash);
     if (e && now_ms - e->answer.stored_ms > max_age_ms)
         e = NULL;
     if (e) {

@@ -53,6 +53,22 @@ sj_stale_wish sj_stale_wish_of(const sj_headers *request) {
     return wish;
 }
 
+static const char *const identity_fields[] = {"Authorization",  "api-key", "x-api-key",
+                                              "x-goog-api-key", "Cookie",  NULL};
+static const char *const question_fields[] = {"Accept",
+                                              "Accept-Encoding",
+                                              "Accept-Language",
+                                              "Origin",
+                                              "Access-Control-Request-Method",
+                                              "Access-Control-Request-Headers",
+                                              "OpenAI-Beta",
+                                              "anthropic-version",
+                                              "anthropic-beta",
+                                              "OpenAI-Organization",
+                                              "OpenAI-Project",
+                                              "Content-Encoding",
+                                              NULL};
+
 // Every field of these names, in the order of the names: one line each.
 static bool add_fields(const sj_headers *request, const char *const *names, sj_buffer *out) {
     bool ok = true;
@@ -68,24 +84,12 @@ static bool add_fields(const sj_headers *request, const char *const *names, sj_b
 }
 
 bool sj_stale_identity(const sj_headers *request, sj_buffer *out) {
-    static const char *const names[] = {"Authorization",  "api-key", "x-api-key",
-                                        "x-goog-api-key", "Cookie",  NULL};
-    return add_fields(request, names, out);
+    return add_fields(request, identity_fields, out);
 }
 
 bool sj_stale_question(sj_slice target, const sj_headers *request, sj_buffer *out) {
-    static const char *const names[] = {"Accept",
-                                        "Accept-Encoding",
-                                        "Accept-Language",
-                                        "Origin",
-                                        "OpenAI-Beta",
-                                        "anthropic-version",
-                                        "anthropic-beta",
-                                        "OpenAI-Organization",
-                                        "OpenAI-Project",
-                                        "Content-Encoding",
-                                        NULL};
-    return sj_buffer_add(out, target) && sj_buffer_text(out, "\n") && add_fields(request, names, out);
+    return sj_buffer_add(out, target) && sj_buffer_text(out, "\n") &&
+           add_fields(request, question_fields, out);
 }
 
 // ---- the answer -----------------------------------------------------------------------------------------
@@ -105,10 +109,24 @@ static bool is_of_the_moment(sj_slice name) {
     return found;
 }
 
-// Another stormjib's stand-in, or an answer that depends on nobody knows what.
+static bool is_one_of(sj_slice name, const char *const *names) {
+    while (*names && !is(name, *names))
+        names++;
+    return *names != NULL;
+}
+
+// RFC 9111 4.1: what the answer varies with must be part of the question.
+static bool varies_otherwise(sj_slice vary) {
+    sj_slice name;
+    while (next_element(&vary, &name))
+        if (name.n && !is_one_of(name, question_fields) && !is_one_of(name, identity_fields))
+            return true;
+    return false;
+}
+
+// Another stormjib's stand-in, or an answer to more than the question.
 static bool is_unfit(sj_header field) {
-    return is(field.name, "x-stormjib-degraded") ||
-           (is(field.name, "Vary") && is(sj_slice_trim(field.value), "*"));
+    return is(field.name, "x-stormjib-degraded") || (is(field.name, "Vary") && varies_otherwise(field.value));
 }
 
 bool sj_stale_keep(const sj_headers *answer, const char *target, sj_headers *out) {

