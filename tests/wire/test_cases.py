@@ -51,6 +51,22 @@ def test_the_strategies_are_chosen_by_model(serve, upstream):
     assert proxy.post(body("gpt-4.1")).status == 404
 
 
+def test_basic_tells_of_each_attempt_and_warns_before_each_wait(serve, upstream):
+    up = upstream(answers.fail(503), answers.fail(500), answers.chat())
+    proxy = serve_case(serve, "basic", up)
+    assert proxy.post(body()).attempts == 3
+    proxy.wait_line("event=completed")
+    lines = [dict(re.findall(r"(\w+)=(\S+)", line)) for line in proxy.output().splitlines() if "event=attempt" in line or "event=retry" in line]
+    assert [(line["event"], line["level"], line["reason"]) for line in lines] == [
+        ("attempt", "info", "503"),
+        ("retry", "warn", "503"),
+        ("attempt", "info", "500"),
+        ("retry", "warn", "500"),
+    ]
+    assert [line["delay_ms"] for line in lines if line["event"] == "retry"] == ["2000", "2000"]
+    assert up.log[1].at - up.log[0].at > 1.99 and up.log[2].at - up.log[1].at > 1.99
+
+
 # ---- a key --------------------------------------------------------------------------------------------------------------------------
 
 
