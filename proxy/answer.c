@@ -91,6 +91,7 @@ static size_t hold_max(const sj_answer *answer) {
 
 // Beyond its bound the answer is let go as it is; until that is carried out its owner takes in no more reads.
 static void keep(sj_answer *answer, sj_slice bytes, const sj_answer_listener *listener, void *owner) {
+    answer->passed += bytes.n;
     if (answer->committed) {
         listener->on_bytes(owner, bytes);
         return;
@@ -228,10 +229,15 @@ void sj_answer_end(sj_answer *answer, const sj_answer_listener *listener, void *
     sj_sse_event event;
     if (answer->mode != SJ_ANSWER_STREAM || answer->deaf || !sj_sse_rest(&answer->sse, &event))
         return;
+    bool only_line_end = memchr("\r\n", *event.raw.p, 2) != NULL;
+    if (!event.oversize && !event.has_data && !only_line_end && *event.raw.p != ':')
+        return; // half a field's name
     run r = {0};
-    answer->unterminated = true;
+    uint64_t before = answer->passed;
     read_event(answer, &event, &r, listener, owner);
     flush_run(answer, &r, listener, owner);
+    if (answer->passed > before && !only_line_end)
+        answer->lacks_line_ends = event.raw.p[event.raw.n - 1] == '\n' ? 1 : 2;
 }
 
 // ---- what it was ----------------------------------------------------------------------------------------------------------------
@@ -272,8 +278,11 @@ bool sj_answer_is_whole(const sj_answer *answer) {
     return answer->mode != SJ_ANSWER_STREAM || sj_completion_is_whole(&answer->completion);
 }
 
-bool sj_answer_is_in_event(const sj_answer *answer) {
-    return answer->mode == SJ_ANSWER_STREAM && (answer->unterminated || answer->sse.in_oversize);
+sj_slice sj_answer_close_event(sj_answer *answer) {
+    sj_slice closing = {"\n\n", (size_t)(answer->sse.in_oversize ? 2 : answer->lacks_line_ends)};
+    answer->sse.in_oversize = false;
+    answer->lacks_line_ends = 0;
+    return closing;
 }
 
 bool sj_answer_lacks_only_done(const sj_answer *answer) {

@@ -33,14 +33,14 @@ typedef struct sj_answer {
     bool committed;         // bytes go straight on
     bool overflowed;        // outgrew inspect_max while held
     bool deaf;              // nothing more of it is wanted
-    bool unterminated;      // its last event came without a blank line
+    int lacks_line_ends;    // of its last event, which came without a blank line
     bool lost;              // something of it could not be kept: it cannot be delivered any more
     sj_sse sse;
     sj_completion completion;
     sj_transcript *transcript; // what it has said; NULL when nothing could be rescued with it
     sj_replay *replay;         // it goes on with another's stream: only what that one lacks is for the client
     int dropped_events;
-    uint64_t bytes;
+    uint64_t bytes, passed; // received; held or passed on
 } sj_answer;
 
 void sj_answer_init(sj_answer *answer, const sj_answer_context *context);
@@ -71,7 +71,7 @@ void sj_answer_facts(sj_answer *answer, sj_end end, sj_attempt_facts *facts);
 // Complete as far as its protocol tells; an opaque answer always is.
 bool sj_answer_is_whole(const sj_answer *answer);
 bool sj_answer_lacks_only_done(const sj_answer *answer);
-// What was passed on ends in the middle of an event.
-bool sj_answer_is_in_event(const sj_answer *answer);
+// What is to be written behind an event that it ended in the middle of, once; empty as a rule.
+sj_slice sj_answer_close_event(sj_answer *answer);
 
 #endif

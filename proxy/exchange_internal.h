@@ -202,7 +202,7 @@ void exchange_commit(sj_exchange *e, leg *l);
 void exchange_add_labels(const sj_exchange *e, sj_headers *headers, const char *target);
 void exchange_keepalive(sj_exchange *e);
 // An event that came without its blank line is closed before something else is put behind it.
-void exchange_close_event(sj_exchange *e, const leg *l);
+void exchange_close_event(sj_exchange *e, leg *l);
 void exchange_finish(sj_exchange *e, sj_class class);
 void exchange_supply_done(sj_exchange *e, leg *l);
 void exchange_break(sj_exchange *e, leg *l, bool quiet);

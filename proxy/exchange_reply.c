@@ -151,7 +151,9 @@ void exchange_deliver(sj_exchange *e, int status, const sj_headers *headers, sj_
 void exchange_deliver_leg(sj_exchange *e, leg *l, sj_class class) {
     sj_answer *answer = &l->answer;
     bool stream = answer->mode == SJ_ANSWER_STREAM;
-    if (stream && sj_answer_lacks_only_done(answer) && !sj_buffer_text(&answer->held, answer->unterminated ? "\n\ndata: [DONE]\n\n" : "data: [DONE]\n\n"))
+    bool whole = sj_buffer_add(&answer->held, sj_answer_close_event(answer)) &&
+                 (!stream || !sj_answer_lacks_only_done(answer) || sj_buffer_text(&answer->held, "data: [DONE]\n\n"));
+    if (!whole)
         answer->held.n = 0; // no room left: told as broken
     exchange_keep_whole(e, l, class);
     if (!e->head_sent || !stream) {
@@ -199,9 +201,18 @@ void exchange_commit(sj_exchange *e, leg *l) {
     sj_headers_free(&answer->headers); // told; a stream may go on for long
 }
 
+void exchange_close_event(sj_exchange *e, leg *l) {
+    sj_slice closing = sj_answer_close_event(&l->answer);
+    if (closing.n)
+        write_text(e, closing);
+}
+
 // Trailers go on as far as they fit; an answer is whole without them.
 void exchange_finish(sj_exchange *e, sj_class class) {
     sj_headers trailers;
+    leg *l = exchange_committed_leg(e);
+    if (l)
+        exchange_close_event(e, l);
     if (e->recording)
         exchange_keep_end(e, class);
     sj_headers_init(&trailers);
@@ -209,11 +220,6 @@ void exchange_finish(sj_exchange *e, sj_class class) {
     bool ok = e->trailers && sj_http_forward_answer(e->trailers, &trailers);
     exchange_out_finish(e, ok ? &trailers : NULL);
     sj_headers_free(&trailers);
-}
-
-void exchange_close_event(sj_exchange *e, const leg *l) {
-    if (sj_answer_is_in_event(&l->answer))
-        write_text(e, SJ_SLICE("\n\n"));
 }
 
 void exchange_supply_done(sj_exchange *e, leg *l) {

@@ -444,3 +444,13 @@ def test_the_trail_of_a_stream(upstream, serve):
     got = serve(conf.chain(a, b)).post(STREAM)
     assert [t for t, _ in trail.tries(got.label("trail"))] == ["a/gpt-4.1", "a/gpt-4.1", "b/deepseek-v3.2"]
     assert (got.attempts, got.label("target")) == (3, "b/deepseek-v3.2")
+
+
+# ---- an end within the end ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", range(len(DONE)))
+def test_a_done_that_is_cut_is_supplied_and_nothing_of_it_goes_before(plain, n):
+    plain.up.use(sse(ROLE, delta("Hello"), FINISH, *([DONE[:n]] if n else []), then="close"))
+    got = plain.proxy.post(STREAM)
+    assert (got.whole, got.body) == (True, ROLE + delta("Hello") + FINISH + DONE)
