@@ -4,13 +4,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+enum { FIRST_CAP = 256 };
+
 bool sj_buffer_reserve(sj_buffer *buffer, size_t more) {
     if (more > buffer->max || buffer->n > buffer->max - more)
         return false;
     size_t need = buffer->n + more;
     if (need <= buffer->cap)
         return true;
-    size_t cap = buffer->cap ? buffer->cap : 256;
+    size_t first = buffer->max < FIRST_CAP ? buffer->max : FIRST_CAP;
+    size_t cap = buffer->cap ? buffer->cap : first;
     while (cap < need)
         cap = cap > buffer->max / 2 ? buffer->max : cap * 2;
     char *p = realloc(buffer->p, cap);

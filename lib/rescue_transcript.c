@@ -2,7 +2,7 @@
 
 #include <stdlib.h>
 
-enum { MAX_ENTRIES = 4096, MAX_HEAD_VALUE = 512 };
+enum { FIRST_ENTRIES = 4, MAX_ENTRIES = 4096, MAX_HEAD_VALUE = 512 };
 
 sj_transcript *sj_transcript_new(sj_protocol protocol, size_t max_bytes) {
     bool known = protocol == SJ_PROTOCOL_CHAT || protocol == SJ_PROTOCOL_COMPLETIONS ||
@@ -89,7 +89,7 @@ int rescue_find(sj_transcript *t, rescue_kind kind, int choice, int part) {
 static bool make_room(sj_transcript *t) {
     if (t->count < t->room)
         return true;
-    int room = t->room ? t->room * 2 : 8;
+    int room = t->room ? t->room * 2 : FIRST_ENTRIES;
     size_t size = sizeof *t->entries;
     if (room > MAX_ENTRIES || t->bytes + (size_t)(room - t->room) * size > t->max_bytes)
         return false;
@@ -155,7 +155,10 @@ void rescue_keep_value(sj_transcript *t, rescue_kind kind, int choice, int part,
 }
 
 void rescue_keep_first(sj_transcript *t, sj_buffer *place, sj_slice value) {
-    if (place->n == 0 && !sj_buffer_add(place, value))
+    if (place->n)
+        return;
+    place->max = value.n < MAX_HEAD_VALUE ? value.n : MAX_HEAD_VALUE; // and no byte more: there is one for each open stream
+    if (!sj_buffer_add(place, value))
         rescue_give_up(t);
 }
 

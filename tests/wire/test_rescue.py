@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 
 import openai
 import pytest
@@ -344,6 +345,114 @@ def test_a_client_that_leaves_ends_the_rescue(plain):
         assert wire.head().status == 200
         plain.up.wait(2)
     plain.up.until_gone(1)
+
+
+def held_up(up, then):
+    """An answer that begins when told, and what tells it."""
+    gate = up.gate()
+
+    async def behave(call):
+        await gate.passed()
+        await then(call)
+
+    return gate, behave
+
+
+def test_a_drain_waits_for_the_rescue(upstream, serve):
+    up = upstream()
+    gate, late = held_up(up, sse(*AGAIN))
+    up.use(cut(FIRST, 3), late)
+    proxy = serve(conf.one(up, drain_timeout="60s"))
+    with proxy.connect() as wire:
+        wire.send(request("POST", CHAT, [], STREAM))
+        up.wait(2)
+        proxy.signal(signal.SIGTERM)
+        proxy.wait_line("drain")
+        gate.open()
+        mended(wire.read(), HELLO + "!")
+    assert proxy.wait() == 0
+
+
+def test_a_drain_that_is_over_ends_a_rescue_honestly(upstream, serve):
+    up = upstream(cut(FIRST, 3), answers.hang())
+    proxy = serve(conf.one(up, drain_timeout="300ms"))
+    with proxy.connect() as wire:
+        wire.send(request("POST", CHAT, [], STREAM))
+        up.wait(2)
+        proxy.signal(signal.SIGTERM)
+        got = wire.read()
+    assert texts(got.body) == ["Hel", "lo, "]
+    assert broken(got) in ("shutting_down", "stream_broken")
+
+
+def test_a_reload_changes_nothing_of_it(upstream, serve):
+    up, other = upstream(), upstream(fail(500))
+    gate, late = held_up(up, sse(*AGAIN))
+    up.use(cut(FIRST, 3), fail(503), late)
+    proxy = serve(conf.one(up))
+    with proxy.connect() as wire:
+        wire.send(request("POST", CHAT, [], STREAM))
+        up.wait(3)
+        proxy.reload(upstreams={"up": {"base_url": other.url}})
+        gate.open()
+        mended(wire.read(), HELLO + "!")
+    assert len(other.log) == 0
+
+
+def test_a_slow_reader_slows_what_mends_it(upstream, serve):
+    """Far more than fits between the two: it comes whole, and only as it is read."""
+    piece, count = "x" * 8000, 1000
+    many = stream(*[piece] * count, id="second")
+    written = []
+
+    async def flood(call):
+        await call.write(answers.stream_head())
+        for part_ in many:
+            await call.chunk(part_)
+            written.append(1)
+        await call.end()
+
+    first = stream(*[piece] * 3)
+    up = upstream(cut(first, 3), flood, send_buffer=65536)
+    proxy = serve(conf.one(up))
+    with proxy.connect(receive_buffer=16384) as wire:
+        wire.send(request("POST", CHAT, [], STREAM))
+        assert wire.head().status == 200
+        up.wait(2)
+        seen = wire.chunk()
+        assert len(written) < count
+        while more := wire.chunk():
+            seen += more
+    assert seen.endswith(DONE)
+    assert sum(map(len, texts(seen))) == len(piece) * count
+
+
+def test_what_has_outgrown_its_bound_is_not_mended(plain):
+    long = stream(*["x" * 30000] * 20)
+    plain.up.use(cut(long, 20), sse(*long))
+    got = plain.proxy.post(STREAM)
+    assert (broken(got), len(plain.up.log)) == ("stream_broken", 1)
+
+
+def test_a_choice_that_goes_astray_after_another_went_on(plain):
+    """What the client has been given stays, and the next attempt goes on from there."""
+
+    def said(id, *pairs):
+        return [part({"content": text}, index=index, id=id) for index, text in pairs]
+
+    ends = [part({}, "stop", id="third"), part({}, "stop", index=1, id="third"), DONE]
+    plain.up.use(
+        sse(*said("first", (0, "a1"), (1, "b1")), then="close"),
+        sse(*said("second", (0, "a1a2"), (1, "other")), then="hang"),
+        sse(*said("third", (0, "a1a2a3"), (1, "b1b2")), *ends),
+    )
+    got = plain.proxy.post(b'{"model":"gpt-4.1","stream":true,"n":2,"messages":[]}')
+    texts_ = {0: "", 1: ""}
+    for p in values(got.body):
+        for choice in p["choices"]:
+            texts_[choice["index"]] += choice["delta"].get("content") or ""
+    assert got.whole and texts_ == {0: "a1a2a3", 1: "b1b2"}
+    assert {p["id"] for p in values(got.body)} == {"first"}
 
 
 # ---- other protocols ------------------------------------------------------------------------------------------------------------

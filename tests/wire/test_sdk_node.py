@@ -88,6 +88,19 @@ def test_a_broken_stream_raises(upstream, serve):
     assert call("partial", proxy.url)["value"] == {"text": "Hel", "code": "stream_broken", "kind": "APIError"}
 
 
+def test_a_stream_that_breaks_is_mended_unseen(plain):
+    plain.up.use(sse(ROLE, delta("Hel"), then="reset"), sse(*answers.chat_events("Hello", " there")))
+    assert call("stream", plain.proxy.url) == {"value": "Hello there"}
+    assert len(plain.up.log) == 2
+
+
+def test_a_response_that_breaks_is_mended_unseen(plain):
+    events = api.responses_events()
+    plain.up.use(sse(*events[:2], then="reset"), sse(*events))
+    assert call("streamedResponses", plain.proxy.url) == {"value": "Hi there"}
+    assert len(plain.up.log) == 2
+
+
 def test_an_abort_cancels_upstream(plain):
     plain.up.use(sse(ROLE, delta("Hel"), then="hang"))
     assert call("abort", plain.proxy.url) == {"value": "aborted"}

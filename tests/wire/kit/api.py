@@ -49,18 +49,18 @@ def _tool_answer():
     return answer(200, {**answers.chat_json(), "choices": [{"index": 0, "message": message, "finish_reason": "tool_calls"}]})
 
 
-def _responses_stream():
+def responses_events():
     def typed(kind, n, **more):
         return event({"type": kind, "sequence_number": n, **more}, kind)
 
     where = {"item_id": "msg_1", "output_index": 0, "content_index": 0, "logprobs": []}
     pending = {**RESPONSE, "status": "in_progress", "output": []}
-    return sse(
+    return [
         typed("response.created", 0, response=pending),
         typed("response.output_text.delta", 1, delta="Hi ", **where),
         typed("response.output_text.delta", 2, delta="there", **where),
         typed("response.completed", 3, response=RESPONSE),
-    )
+    ]
 
 
 def _chat(call):
@@ -72,7 +72,7 @@ def _chat(call):
 
 
 def _responses(call):
-    return _responses_stream() if b'"stream":true' in call.request.body.replace(b" ", b"") else answer(200, RESPONSE)
+    return sse(*responses_events()) if b'"stream":true' in call.request.body.replace(b" ", b"") else answer(200, RESPONSE)
 
 
 FILE = {
