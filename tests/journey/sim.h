@@ -64,7 +64,8 @@ typedef struct sim_rules {
     int client_retries;
     double leaves; // chance per event that the client leaves just then
     int64_t drain_ms; // what runs is read on for so long when a client has left; 0 not
-    double back; // chance that one that left comes back to what is read on
+    double
+        back; // chance that one that left comes back to what is read on; a tenth of it that one asks twice at once
     double slow; // chance per committed event that it stops reading for a while
     double late_timer; // chance that a timer rings late
     int64_t reload_every_ms; // these rules and the other ones in turn; 0 never

@@ -110,6 +110,8 @@ void sim_ask(sim_world *w, int64_t asked_ms, int retry_count, bool naive) {
     e->journey = sj_journey_new(&e->plan);
     if (!e->journey)
         abort();
+    if (sim_by_chance(w, w->rules->back / 10))
+        sim_add(w, SIM_BACK, e, w->now_ms + sj_rng_between(&w->chance, 0, 10 * AGAIN_MS), 0);
     if (w->rules->patience_ms > 0)
         sim_add(w, SIM_LEAVE, e, w->now_ms + w->rules->patience_ms, 0);
     sj_steps steps;
@@ -158,9 +160,7 @@ void sim_leave(sim_world *w, sim_exchange *e) {
 }
 
 void sim_come_back(sim_world *w, sim_exchange *e) {
-    if (!e->gone)
-        return;
-    sim_saw_special(w, SIM_SPECIAL_BACK);
+    sim_saw_special(w, e->gone ? SIM_SPECIAL_BACK : SIM_SPECIAL_JOINED);
     e->gone = false;
     int64_t deadline_ms = sim_clock(w, e) + w->rules->deadline_ms;
     if (e->plan.deadline_ms < deadline_ms)

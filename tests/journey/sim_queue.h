@@ -15,7 +15,7 @@ typedef enum sim_event_kind {
     SIM_GRANT, // a slot's message arrives at its worker
     SIM_LEAVE, // a client gives up, or is cut off
     SIM_RESUME, // a slow client reads again
-    SIM_BACK, // a client that left asks again while its attempt is still read
+    SIM_BACK, // a client asks again while its attempt is still under way: it has left, or asks beside it
     SIM_RELOAD, // other rules for targets and slots
     SIM_OPERATOR, // a breaker is forced
 } sim_event_kind;

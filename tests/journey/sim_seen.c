@@ -70,6 +70,7 @@ static const char *const specials[] = {
     [SIM_SPECIAL_DRAIN_OVER] = "drain over",
     [SIM_SPECIAL_ABORTED] = "drain aborted",
     [SIM_SPECIAL_BACK] = "client back",
+    [SIM_SPECIAL_JOINED] = "client joined",
     [SIM_SPECIAL_REPLAY] = "replay tried",
     [SIM_SPECIAL_CONTINUE] = "continuation tried",
     [SIM_SPECIAL_REPLAYED] = "stream went on by replay",

@@ -69,6 +69,7 @@ typedef enum sim_special {
     SIM_SPECIAL_DRAIN_OVER, // it took too long
     SIM_SPECIAL_ABORTED, // somebody stopped it
     SIM_SPECIAL_BACK, // the client came back to it
+    SIM_SPECIAL_JOINED, // and asked for it though it had not left
     SIM_SPECIAL_REPLAY, // an attempt at it
     SIM_SPECIAL_CONTINUE,
     SIM_SPECIAL_REPLAYED, // a stream that went on

@@ -115,7 +115,13 @@ static void headline_with_a_fallback(void **unused) {
 
 // ---- the storm ------------------------------------------------------------------------------------------
 
-enum { STORM_FROM_MS = 60000, STORM_MS = 47000, STORM_ENDS_MS = STORM_FROM_MS + STORM_MS, SLICES = 20, BACK_AFTER = 2 };
+enum {
+    STORM_FROM_MS = 60000,
+    STORM_MS = 47000,
+    STORM_ENDS_MS = STORM_FROM_MS + STORM_MS,
+    SLICES = 20,
+    BACK_AFTER = 2
+};
 
 // Traffic x4.4, and not a byte from upstream for 47 s. The clients are SDKs: twenty seconds, two retries.
 static void storm_rules(sim_rules *rules, const sj_config *config, uint64_t seed) {
@@ -143,17 +149,20 @@ static void storm(void **unused) {
         storm_rules(&rules, config, seed);
         play(&rules, &r);
         long requests = 0, sent = 0;
-        for (int i = STORM_FROM_MS / SLICE_MS; i < STORM_ENDS_MS / SLICE_MS; i++) { // while nothing is answered
+        for (int i = STORM_FROM_MS / SLICE_MS; i < STORM_ENDS_MS / SLICE_MS;
+             i++) { // while nothing is answered
             requests += r.slices[i].requests;
             sent += r.slices[i].sent;
         }
-        print_message("storm: %ld requests in 40 s of it, %ld sent; %ld openings\n", requests, sent, r.opened);
+        print_message("storm: %ld requests in 40 s of it, %ld sent; %ld openings\n", requests, sent,
+                      r.opened);
         assert_true(requests > 12000);
         assert_true(r.opened > 0);
         assert_true((double)sent <= 1.1 * (double)requests + 35);
         for (int i = STORM_ENDS_MS / SLICE_MS + 1 + BACK_AFTER; i < SLICES - 1; i++)
             if (r.slices[i].good != r.slices[i].requests)
-                fail_msg("seed %" PRIu64 ": %ld of %ld in slice %d", seed, r.slices[i].good, r.slices[i].requests, i);
+                fail_msg("seed %" PRIu64 ": %ld of %ld in slice %d", seed, r.slices[i].good,
+                         r.slices[i].requests, i);
     }
     sj_config_unref(&config);
 }

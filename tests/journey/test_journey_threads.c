@@ -13,7 +13,7 @@
 
 // A worker turns at least so often, and on until it has ANSWERS to show: how much that takes is the scheduler's affair.
 enum { WORKERS = 4, PLACES = 24, TURNS = 20000, ANSWERS = 300, MOST_TURNS = 200 * TURNS };
-enum { TARGETS = 3, MAIL_MAX = 4096 };
+enum { TARGETS = 3, KEYS = 3, MAIL_MAX = 4096 };
 
 typedef struct exchange {
     uint64_t id; // 0: free place
@@ -40,6 +40,7 @@ static struct {
     sj_target *targets[TARGETS];
     sj_admission *admissions[2];
     sj_global_breaker *global;
+    sj_keys *keys; // of the last target
     sj_sticky *sticky;
     sj_retry_policy retry;
     worker workers[WORKERS];
@@ -98,6 +99,8 @@ static void take(worker *w, exchange *e, const sj_steps *steps) {
     e->id = 0;
 }
 
+static const uint64_t key_hashes[KEYS] = {10, 11, 12};
+
 static void begin(worker *w, exchange *e) {
     *e = (exchange){.id = ++w->next_id * WORKERS + w->index};
     for (size_t i = 0; i < TARGETS; i++)
@@ -106,6 +109,8 @@ static void begin(worker *w, exchange *e) {
             .label = sj_target_name(world.targets[i]),
             .retry = &world.retry,
             .credential = sj_rng_next(&w->rng) % 3,
+            .keys = i == TARGETS - 1 ? world.keys : NULL,
+            .credentials = key_hashes,
             .first_byte_timeout_ms = 500,
             .idle_timeout_ms = 500,
             .answer_timeout_ms = 500,
@@ -132,7 +137,7 @@ static void begin(worker *w, exchange *e) {
 }
 
 static void attempt_ends(worker *w, exchange *e) {
-    static const int statuses[] = {200, 200, 200, 200, 200, 200, 200, 200,
+    static const int statuses[] = {200, 200, 200, 200, 200, 200, 200, 401,
                                    200, 503, 503, 503, 503, 429, 400, 0};
     bool bad_times = now() / 1000 % 3 == 0;
     int status = statuses[(bad_times ? 8 : 0) + sj_rng_next(&w->rng) % 8];
@@ -231,6 +236,7 @@ static void make_world(void) {
     };
     world.global = sj_global_breaker_new(&rules.breaker, 1, 0);
     world.sticky = sj_sticky_new(&stay);
+    world.keys = sj_keys_new(KEYS);
     for (size_t i = 0; i < 2; i++)
         world.admissions[i] = sj_admission_new(&slots);
     static const char *const names[TARGETS] = {"a/x", "a/y", "b/z"};
@@ -274,6 +280,7 @@ static void everything_comes_back(void **unused) {
         sj_admission_free(&world.admissions[i]);
     }
     sj_sticky_free(&world.sticky);
+    sj_keys_free(&world.keys);
     sj_global_breaker_free(&world.global);
 }
 
