@@ -53,8 +53,9 @@ sj_stale_wish sj_stale_wish_of(const sj_headers *request) {
     return wish;
 }
 
-static const char *const identity_fields[] = {"Authorization",  "api-key", "x-api-key",
-                                              "x-goog-api-key", "Cookie",  NULL};
+static const char *const identity_fields[] = {"Authorization", "api-key", "x-api-key", "x-goog-api-key",
+                                              NULL};
+static const char *const cookie_field[] = {"Cookie", NULL};
 static const char *const question_fields[] = {"Accept",
                                               "Accept-Encoding",
                                               "Accept-Language",
@@ -84,7 +85,10 @@ static bool add_fields(const sj_headers *request, const char *const *names, sj_b
 }
 
 bool sj_stale_identity(const sj_headers *request, sj_buffer *out) {
-    return add_fields(request, identity_fields, out);
+    size_t before = out->n;
+    // Beside a key a cookie only says which server was asked last, and changes with every answer.
+    return add_fields(request, identity_fields, out) &&
+           (out->n > before || add_fields(request, cookie_field, out));
 }
 
 bool sj_stale_question(sj_slice target, const sj_headers *request, sj_buffer *out) {

@@ -16,7 +16,7 @@ typedef struct sj_stale_wish {
 } sj_stale_wish;
 sj_stale_wish sj_stale_wish_of(const sj_headers *request);
 
-// Who asks: everything that the request says of itself as a credential, to be hashed. False: out's cap or memory.
+// Who asks: every key that the request brings, else its cookies; to be hashed. False: out's cap or memory.
 __attribute__((warn_unused_result)) bool sj_stale_identity(const sj_headers *request, sj_buffer *out);
 // What is asked besides the body: the target, and the fields that an answer may depend on (codings, the organisation and project, versions).
 __attribute__((warn_unused_result)) bool sj_stale_question(sj_slice target, const sj_headers *request, sj_buffer *out);

@@ -113,7 +113,7 @@ static const char *const pieces[] = {
     "}\n",
     "function cards(s) {\n"
     "  const done = s.answers['2xx'] + s.answers['3xx'] + s.answers['4xx'], bad = s.answers['5xx'];\n"
-    "  const list = [['requests', s.totals.exchanges], ['in flight', s.exchanges_in_flight], ['answered', done + bad ? (100 * done / (done + bad)).toFixed(2) + ' %' : '-'], ['retries', s.totals.retries], ['fallbacks', s.totals.fallbacks], ['alerts', s.totals.alerts], ['clients', s.client_connections], ...(s.prices ? [['cost', usd(s.totals.cost_usd)], ['saved by fallback', usd(s.totals.fallback_saved_usd)], ['saved to the other list', usd(s.totals.compare_saved_usd)]] : [])];\n"
+    "  const list = [['requests', s.totals.exchanges], ['in flight', s.exchanges_in_flight], ['answered', done + bad ? (100 * done / (done + bad)).toFixed(2) + ' %' : '-'], ['retries', s.totals.retries], ['fallbacks', s.totals.fallbacks], ['stand-ins', s.totals.stale_served + s.totals.degraded_served], ['alerts', s.totals.alerts], ['clients', s.client_connections], ...(s.prices ? [['cost', usd(s.totals.cost_usd)], ['saved by fallback', usd(s.totals.fallback_saved_usd)], ['saved to the other list', usd(s.totals.compare_saved_usd)]] : [])];\n"
     "  $('cards').replaceChildren(...list.map(([name, v]) => { const c = el('div', undefined, 'card'); c.append(el('b', v), el('span', name, 'soft')); return c; }));\n"
     "}\n"
     "function line(id, key, top) {\n"

@@ -21,7 +21,10 @@ static const char *why(const sj_exchange *e, const sj_step *step, char word[WHY_
             status = e->legs[i].answer.status;
     sj_text text = sj_text_into(word, WHY_MAX);
     sj_text_put(&text, "upstream-");
-    sj_text_int(&text, status);
+    if (status >= 400)
+        sj_text_int(&text, status);
+    else
+        sj_text_put(&text, "error"); // in a 200
     return word;
 }
 

@@ -105,6 +105,8 @@ static void who_asks_what(void **unused) {
     question_is("User-Agent: x\nx-stainless-retry-count: 2\n", "/v1/x?y\n", "");
     question_is("authorization: Bearer a\nAccept-encoding: gzip\nAPI-KEY: b\nAccept-Encoding: br\n",
                 "/v1/x?y\nAccept-Encoding:gzip\nAccept-Encoding:br\n", "Authorization:Bearer a\napi-key:b\n");
+    question_is("Cookie: a=b\nx-api-key: k\n", "/v1/x?y\n", "x-api-key:k\n");
+    question_is("Cookie: a=b\n", "/v1/x?y\n", "Cookie:a=b\n");
     sj_headers request = headers_of("Authorization: Bearer of bad news\n");
     sj_buffer small = sj_buffer_with_max(16);
     assert_false(sj_stale_identity(&request, &small));
@@ -133,6 +135,7 @@ static void what_is_kept_of_an_answer(void **unused) {
         {"Vary: x-tenant\n", false},
         {"Vary: Origin,Access-Control-Request-Method , accept-encoding,\n", true},
         {"Vary: authorization\n", true},
+        {"Vary: Cookie\n", false},
         {"Vary:\n", true},
         {"X-Stormjib-Degraded: true\n", false},
     };

@@ -124,6 +124,7 @@ CAUSES = {
     "upstream-500": (fail(500), {}),
     "upstream-429": (fail(429, "rate_limit_exceeded", headers=[("Retry-After", "600")]), {}),
     "upstream-402": (fail(402, "payment"), {}),
+    "upstream-error": (answer(200, answers.error_json("insufficient_quota")), {}),
     "retries-exhausted": (drop("reset"), {}),
     "timeout": (hang(), {"upstreams": {"up": {"answer_timeout": "300ms"}}}),
     "deadline": (hang(), {"deadline": "400ms"}),
@@ -322,6 +323,7 @@ KEY_A, KEY_B = [("Authorization", "Bearer sk-a")], [("Authorization", "Bearer sk
         dict(headers=KEY_B),
         dict(headers=()),
         dict(headers=[("api-key", "sk-a")]),
+        dict(headers=[("Cookie", "session=a")]),
         dict(headers=[*KEY_A, ("OpenAI-Organization", "org-2")]),
         dict(headers=[*KEY_A, ("Accept-Encoding", "gzip")]),
         dict(headers=KEY_A, body=ask(user="x")),
@@ -338,6 +340,13 @@ def test_another_question_or_another_asker_gets_nothing(upstream, serve, second)
     got = proxy.post(**{"body": ask(), **second})
     is_error(got, 503, "upstream_is_down")
     is_stale(proxy.post(**first), body, "upstream-503")
+
+
+def test_a_cookie_that_changes_with_every_answer_does_not_matter(upstream, serve):
+    up = upstream(chat(), OUT)
+    proxy = serve(kept(up))
+    body = proxy.post(ask(), headers=KEY_A).body
+    is_stale(proxy.post(ask(), headers=[*KEY_A, ("Cookie", "AWSALB=x1")]), body, "upstream-503")
 
 
 def test_client_keys_tell_clients_apart(upstream, serve):
