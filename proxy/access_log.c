@@ -184,6 +184,7 @@ void sj_log_exchange(sj_log *log, const sj_record *record) {
     number(&line, "retries", record->retries);
     number(&line, "rescues", record->rescues);
     word(&line, "fallback", record->fallback);
+    word(&line, "coalesced", record->coalesced);
     sj_log_line_ms(&line, "total_ms", record->total_us);
     sj_log_line_ms(&line, "first_content_ms", record->first_content_us);
     if (record->drained_us > 0)

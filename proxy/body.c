@@ -37,7 +37,7 @@ size_t sj_body_total_bytes(void) {
 }
 
 // Reserves before allocating, so that the total never passes the limit, not even for a moment.
-static bool take(size_t bytes) {
+bool sj_body_memory_take(size_t bytes) {
     size_t limit = atomic_load(&total_max);
     size_t now = atomic_load(&total_now);
     do {
@@ -47,7 +47,7 @@ static bool take(size_t bytes) {
     return true;
 }
 
-static void give_back(size_t bytes) {
+void sj_body_memory_give_back(size_t bytes) {
     size_t before = atomic_fetch_sub(&total_now, bytes);
     assert(before >= bytes);
     (void)before;
@@ -55,16 +55,16 @@ static void give_back(size_t bytes) {
 
 // To exactly cap bytes, larger or smaller; cap > 0.
 static bool resize(sj_body *body, size_t cap) {
-    if (cap > body->cap && !take(cap - body->cap))
+    if (cap > body->cap && !sj_body_memory_take(cap - body->cap))
         return false;
     char *bytes = realloc(body->bytes, cap);
     if (!bytes) {
         if (cap > body->cap)
-            give_back(cap - body->cap);
+            sj_body_memory_give_back(cap - body->cap);
         return false;
     }
     if (cap < body->cap)
-        give_back(body->cap - cap);
+        sj_body_memory_give_back(body->cap - cap);
     body->bytes = bytes;
     body->cap = cap;
     return true;
@@ -72,7 +72,7 @@ static bool resize(sj_body *body, size_t cap) {
 
 static void drop_memory(sj_body *body) {
     free(body->bytes);
-    give_back(body->cap);
+    sj_body_memory_give_back(body->cap);
     body->bytes = NULL;
     body->cap = 0;
 }

@@ -13,6 +13,10 @@ enum { SJ_BODY_MEMORY_BYTES = 1024 * 1024 };
 void sj_body_set_total_max(size_t bytes);
 size_t sj_body_total_bytes(void); // in memory now
 
+// For what else is kept of exchanges: counts with the bodies. False: there is no room.
+__attribute__((warn_unused_result)) bool sj_body_memory_take(size_t bytes);
+void sj_body_memory_give_back(size_t bytes);
+
 typedef enum sj_body_result { SJ_BODY_OK, SJ_BODY_TOO_LARGE, SJ_BODY_NO_MEMORY, SJ_BODY_NO_FILE } sj_body_result;
 
 // expected_bytes: from Content-Length, 0 unknown: memory is taken at once when it is small enough. max_bytes: max_body.

@@ -81,6 +81,7 @@ typedef struct sj_route_config {
     char *degraded;           // NULL off
     sj_client_gone_mode on_client_gone;
     int64_t drain_for_ms;
+    bool coalesce;            // retries join exchanges in flight
     sj_client_retries client_retries;
     bool fallback_on_refusal, retry_conflict; // already merged into the hops' rules
 } sj_route_config;

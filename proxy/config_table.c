@@ -239,6 +239,8 @@ static const sj_key route_keys[] = {
      .names = gone_names, .help = "\"drain\" reads the answer on, so that its usage is counted"},
     {"drain_for", SJ_KEY_DURATION, AT(sj_route_source, v.drain_for_ms), .text = "30s", .min = 1 * MS,
      .max = HOUR, .help = "\"drain\" for at most this long"},
+    {"coalesce", SJ_KEY_BOOL, AT(sj_route_source, v.coalesce), .text = "true",
+     .help = "a client's retry of a request that is still being answered joins it instead of paying twice"},
     {"client_retries", SJ_KEY_ENUM, AT(sj_route_source, v.client_retries), .text = "never",
      .names = client_retries_names,
      .help = "\"never\" tells SDKs not to retry our errors, \"shed\" lets them after an instant refusal, "

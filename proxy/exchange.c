@@ -6,6 +6,12 @@ static void on_timer(uv_timer_t *timer) {
     sj_exchange *e = timer->data;
     assert(e->magic == EXCHANGE_MAGIC);
     e->timer_at_ms = 0;
+    if (exchange_is_asking(e)) {
+        exchange_ask_timer(e);
+        return;
+    }
+    if (!e->journey)
+        return;
     leg *l = exchange_committed_leg(e);
     if (l)
         exchange_tell_mends(e, l);
@@ -18,6 +24,8 @@ static void on_timer(uv_timer_t *timer) {
 // The due time mostly moves away (each byte puts the idle limit off): the timer is left to ring early and armed anew then.
 void exchange_arm_timer(sj_exchange *e) {
     int64_t due = e->journey ? sj_journey_due_ms(e->journey) : INT64_MAX;
+    if (exchange_is_asking(e))
+        due = e->joint->ask_until_ms;
     if (due == INT64_MAX || (e->timer_at_ms && e->timer_at_ms <= due))
         return;
     if (!e->timer_open) {
@@ -211,6 +219,7 @@ bool sj_exchange_run_todo(sj_worker *worker) {
             exchange_take_steps(e, &steps);
         }
         exchange_carry_out(e);
+        exchange_follow(e);
         if (is_done(e))
             exchange_dispose(e);
     }

@@ -15,6 +15,8 @@ extern const sj_front_handlers sj_exchange_handlers; // context: the worker
 
 // A slot was granted to this worker's exchange of that id, which may have ended meanwhile.
 void sj_exchange_granted(sj_worker *worker, uint64_t exchange_id);
+// About retries that join an exchange in flight. What the letter owns and still holds afterwards is the caller's.
+void sj_exchange_letter(sj_worker *worker, sj_letter *letter);
 // The drain's time is over: what still runs is told so (503, or an error inside the stream).
 void sj_exchange_abort_all(sj_worker *worker);
 // Carries out what was put off. True: there was something.

@@ -92,14 +92,14 @@ static void on_request_end(void *owner) {
         return;
     }
     // We are inside MHD's callback: the first attempt starts from the todo list.
-    e->start_asked = true;
-    exchange_line_up(e);
+    exchange_begin(e);
 }
 
 static void on_writable(void *owner) {
     sj_exchange *e = owner;
     for (int i = 0; i < LEGS_MAX; i++)
         exchange_let_flow(&e->legs[i]);
+    exchange_follow(e);
     exchange_arm_timer(e);
 }
 
@@ -124,6 +124,8 @@ void sj_exchange_abort_all(sj_worker *worker) {
         sj_exchange *e = worker->slots[i];
         if (e && e->journey && (!e->call || !sj_journey_is_over(e->journey)))
             abort_one(e);
+        else if (e && exchange_is_following(e))
+            exchange_abort_following(e);
     }
 }
 

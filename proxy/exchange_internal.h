@@ -5,6 +5,7 @@
 #define SJ_EXCHANGE_INTERNAL_H
 
 #include "answer.h"
+#include "letter.h"
 #include "exchange.h"
 
 enum {
@@ -66,6 +67,19 @@ typedef struct kept_request {
     sj_headers headers;
 } kept_request;
 
+// A retry that joins another exchange, or may; and what tells whether another one may join this.
+typedef enum join_state { JOIN_NOT, JOIN_ASKING, JOIN_FOLLOWING } join_state;
+
+typedef struct joint {
+    join_state state;
+    sj_fingerprint print;
+    int answers_due; // while it asks
+    int64_t ask_until_ms;
+    sj_tape *follows; // the tape it reads, or has read
+    int seat;
+    bool begun; // its head has gone out
+} joint;
+
 struct sj_exchange {
     unsigned magic;
     sj_worker *worker;
@@ -88,6 +102,11 @@ struct sj_exchange {
     sj_hop *hops; // owned
     hop_request *requests; // by hop, in the same block
     size_t hop_count;
+    uint64_t client; // hash
+    int64_t deadline_ms;
+    bool is_repeat; // says that it may repeat another one
+    joint *joint; // owned; NULL until another exchange is like it
+    sj_tape *tape; // what goes out, for those who read along; NULL nobody does
     // the work
     sj_journey *journey;
     leg legs[LEGS_MAX];
@@ -99,13 +118,15 @@ struct sj_exchange {
     const sj_headers *trailers; // of the transfer that is just ending
     bool start_asked, in_todo;
     bool head_sent; // by a sign of life, or with a stream that broke: what comes now comes inside the stream
+    bool has_begun; // an answer, for whoever listens
+    bool has_spoken; // something of it has gone out that is more than a sign of life
     sj_exchange *todo_next;
     uv_timer_t timer;
     int64_t timer_at_ms; // 0: not armed
     bool timer_open, closing;
     // the record
     exchange_end end;
-    sj_refusal refusal;
+    sj_refusal refusal, answered; // refusal: the client's; answered: as told, though he may have left
     int status;
     int64_t started_ns, first_content_ns, left_ns; // left: the client did, before his answer was whole; 0 no
     uint64_t bytes_in, bytes_out;
@@ -130,6 +151,8 @@ void exchange_drop_leg(sj_exchange *e, leg *l);
 void exchange_drop_other_legs(sj_exchange *e, const leg *keep);
 void exchange_dispose(sj_exchange *e);
 
+size_t exchange_slot(const sj_exchange *e);
+
 // exchange.c
 void exchange_take_notes(sj_exchange *e, const sj_steps *steps);
 void exchange_take_steps(sj_exchange *e, const sj_steps *steps); // they are carried out later
@@ -138,6 +161,28 @@ void exchange_line_up(sj_exchange *e);
 void exchange_leave_todo(sj_exchange *e);
 void exchange_arm_timer(sj_exchange *e);
 leg *exchange_committed_leg(sj_exchange *e);
+
+// exchange_join.c
+sj_fingerprint exchange_fingerprint(sj_exchange *e);
+// The plan is made: it asks first, if it may be a repetition, or begins.
+void exchange_begin(sj_exchange *e);
+bool exchange_is_asking(const sj_exchange *e);
+void exchange_ask_timer(sj_exchange *e);
+void exchange_ask_answered(sj_worker *worker, sj_exchange *e, sj_letter *letter); // e may be NULL: it is over
+bool exchange_is_following(const sj_exchange *e);
+void exchange_follow(sj_exchange *e); // as far as its client takes it. Only at the loop's top level
+void exchange_stop_joining(sj_exchange *e);
+void exchange_abort_following(sj_exchange *e);
+void exchange_forget_joint(sj_exchange *e); // at the end: whoever still reads along is cut
+
+// exchange_lead.c
+bool exchange_may_lead(const sj_exchange *e);
+bool exchange_has_readers(const sj_exchange *e);
+bool exchange_record_on_tape(sj_exchange *e); // what goes out from now on; false: no memory
+void exchange_tell_readers(sj_exchange *e, const sj_tape_news *news);
+void exchange_end_tape(sj_exchange *e, bool whole);
+// One in flight that the asker repeats: its tape, referenced, and a seat on it. NULL: none.
+sj_tape *exchange_find_leader(sj_worker *worker, const sj_letter *ask, int *seat);
 
 // exchange_leave.c
 // Ends it, or reads on what runs. Allowed anywhere.
@@ -159,6 +204,7 @@ typedef struct plan_fault {
 } plan_fault;
 // Whether this client may use the proxy; notes whether its credential is ours.
 bool exchange_authorise(sj_exchange *e);
+sj_slice exchange_client_name(const sj_exchange *e); // its credential, or its address
 // Route, hops, facts, journey.
 plan_fault exchange_plan(sj_exchange *e);
 // The transfer of one attempt. NULL: could not be made.
@@ -171,6 +217,8 @@ void exchange_out_answer(sj_exchange *e, int status, const sj_headers *headers, 
 void exchange_out_answer_head(sj_exchange *e, int status, const sj_headers *headers, int64_t content_length);
 void exchange_out_begin(sj_exchange *e, int status, const sj_headers *headers, int64_t content_length);
 bool exchange_out_write(sj_exchange *e, sj_slice bytes); // true: the source has to be held back
+void exchange_out_sign(sj_exchange *e, sj_slice comment); // of life; says nothing
+void exchange_head_on_tape(sj_exchange *e, int status, const sj_headers *headers, int64_t content_length);
 void exchange_out_finish(sj_exchange *e, const sj_headers *trailers);
 void exchange_out_cut(sj_exchange *e);
 
@@ -201,6 +249,7 @@ void exchange_commit(sj_exchange *e, leg *l);
 // target NULL: none answered.
 void exchange_add_labels(const sj_exchange *e, sj_headers *headers, const char *target);
 void exchange_keepalive(sj_exchange *e);
+void exchange_early_head_on_tape(sj_exchange *e); // that of the first sign of life
 // An event that came without its blank line is closed before something else is put behind it.
 void exchange_close_event(sj_exchange *e, leg *l);
 void exchange_finish(sj_exchange *e, sj_class class);

@@ -53,16 +53,18 @@ void exchange_client_left(sj_exchange *e) {
     e->end = END_CLIENT_GONE;
     if (e->left_ns == 0)
         e->left_ns = (int64_t)uv_hrtime();
-    if (!e->journey)
+    exchange_stop_joining(e);
+    if (!e->journey || exchange_has_readers(e))
         return;
     sj_steps steps;
     sj_journey_client_gone(e->journey, exchange_now(e), &steps);
     exchange_take_notes(e, &steps);
     if (!sj_journey_is_over(e->journey))
         call_off_starts(e);
-    if (sj_journey_is_over(e->journey))
+    if (sj_journey_is_over(e->journey)) {
         drop_work(e);
-    else
+        exchange_line_up(e); // to be disposed of, if the call is over already
+    } else
         let_all_flow(e);
 }
 
@@ -108,5 +110,9 @@ void exchange_forget_kept(sj_exchange *e) {
 
 bool exchange_outlives_its_call(sj_exchange *e) {
     exchange_client_left(e);
-    return e->journey && !sj_journey_is_over(e->journey) && keep_request(e);
+    if (!e->journey || sj_journey_is_over(e->journey) || !keep_request(e))
+        return false;
+    if (exchange_may_lead(e) && !e->has_begun) // he may come back for it
+        (void)exchange_record_on_tape(e);
+    return true;
 }

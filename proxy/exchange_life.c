@@ -5,21 +5,35 @@
 
 enum { SPARE_MAX = 256 };
 
-static uint64_t slot_of(uint64_t id) {
+static size_t slot_of(uint64_t id) {
     return id & ((1u << SLOT_BITS) - 1);
 }
 
-static bool take_slot(sj_worker *worker, sj_exchange *e) {
-    if (worker->exchange_count == worker->slot_count) {
-        size_t count = worker->slot_count ? worker->slot_count * 2 : 64;
-        sj_exchange **slots =
-            count <= (1u << SLOT_BITS) ? realloc(worker->slots, count * sizeof(sj_exchange *)) : NULL;
-        if (!slots)
-            return false;
-        memset(slots + worker->slot_count, 0, (count - worker->slot_count) * sizeof *slots);
+size_t exchange_slot(const sj_exchange *e) {
+    return slot_of(e->id);
+}
+
+static bool more_slots(sj_worker *worker) {
+    size_t count = worker->slot_count ? worker->slot_count * 2 : 64;
+    if (count > 1u << SLOT_BITS)
+        return false;
+    sj_exchange **slots = realloc(worker->slots, count * sizeof(sj_exchange *));
+    if (slots)
         worker->slots = slots;
-        worker->slot_count = count;
-    }
+    uint64_t *sketches = realloc(worker->sketches, count * sizeof *sketches);
+    if (sketches)
+        worker->sketches = sketches;
+    if (!slots || !sketches)
+        return false;
+    memset(slots + worker->slot_count, 0, (count - worker->slot_count) * sizeof *slots);
+    memset(sketches + worker->slot_count, 0, (count - worker->slot_count) * sizeof *sketches);
+    worker->slot_count = count;
+    return true;
+}
+
+static bool take_slot(sj_worker *worker, sj_exchange *e) {
+    if (worker->exchange_count == worker->slot_count && !more_slots(worker))
+        return false;
     size_t slot = worker->free_slot;
     while (worker->slots[slot % worker->slot_count])
         slot++;
@@ -118,6 +132,7 @@ void exchange_dispose(sj_exchange *e) {
     exchange_drop_other_legs(e, NULL);
     exchange_keep_drop(e);
     exchange_record(e);
+    exchange_forget_joint(e);
     exchange_forget_kept(e);
     sj_headers_free(&e->saved.headers);
     sj_buffer_free(&e->saved.body);

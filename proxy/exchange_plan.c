@@ -1,5 +1,6 @@
 #include "exchange_internal.h"
 
+#include "coalesce.h"
 #include "http_rules.h"
 #include "setup_plan.h"
 
@@ -119,9 +120,9 @@ static sj_slice peer_address(const sj_exchange *e) {
     return peer;
 }
 
-static uint64_t client_hash(const sj_exchange *e) {
+sj_slice exchange_client_name(const sj_exchange *e) {
     sj_slice credential = client_credential(e);
-    return sj_setup_hash(e->setup, credential.p ? credential : peer_address(e));
+    return credential.p ? credential : peer_address(e);
 }
 
 // About four bytes of JSON a token, and as many as may be generated. Pictures and sound in a body are far fewer tokens than bytes: bounded.
@@ -159,7 +160,8 @@ static bool make_journey(sj_exchange *e) {
     sj_plan plan = sj_setup_plan(e->setup, e->route, now);
     plan.hops = e->hops;
     plan.hop_count = e->hop_count;
-    plan.waiter = (sj_waiter){.worker = e->worker->index, .exchange_id = e->id, .client = client_hash(e), .tokens = likely_tokens(e)};
+    e->client = sj_setup_hash(e->setup, exchange_client_name(e));
+    plan.waiter = (sj_waiter){.worker = e->worker->index, .exchange_id = e->id, .client = e->client, .tokens = likely_tokens(e)};
     plan.repeat = repeat_of(e);
     plan.movable = e->facts.is_object && !e->facts.model_spans_overflow && e->facts.model_span_count > 0;
     plan.bound = e->facts.bound_to_upstream;
@@ -168,6 +170,8 @@ static bool make_journey(sj_exchange *e) {
     plan.client_retrying = patience.retry_count >= 1;
     if (patience.timeout_ms > 0 && now + patience.timeout_ms < plan.deadline_ms)
         plan.deadline_ms = now + patience.timeout_ms;
+    e->deadline_ms = plan.deadline_ms;
+    e->is_repeat = sj_coalesce_is_repeat(e->headers, patience.retry_count);
     plan.verified = e->context.verified;
     plan.rescue = e->context.rescue;
     plan.keepalive_ms = keepalive_ms(e);

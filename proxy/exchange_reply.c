@@ -68,14 +68,25 @@ static bool answer_headers(const sj_exchange *e, int status, const sj_headers *f
 // ---- after a sign of life -------------------------------------------------------------------------------------------------------
 
 // The head went out with the first one: 200, an event stream. From then on whatever happens is told inside the stream.
-static void begin_early(sj_exchange *e) {
+static sj_headers early_headers(const sj_exchange *e) {
     sj_headers headers;
     sj_headers_init(&headers);
     (void)add_text(&headers, "Content-Type", "text/event-stream; charset=utf-8");
     (void)add_text(&headers, "Cache-Control", "no-cache");
     exchange_add_labels(e, &headers, e->hops[sj_journey_read(e->journey).hop].label);
+    return headers;
+}
+
+static void begin_early(sj_exchange *e) {
+    sj_headers headers = early_headers(e);
     e->head_sent = true;
     exchange_out_begin(e, 200, &headers, -1);
+    sj_headers_free(&headers);
+}
+
+void exchange_early_head_on_tape(sj_exchange *e) {
+    sj_headers headers = early_headers(e);
+    exchange_head_on_tape(e, 200, &headers, -1);
     sj_headers_free(&headers);
 }
 
@@ -86,7 +97,7 @@ static void write_text(sj_exchange *e, sj_slice text) {
 void exchange_keepalive(sj_exchange *e) {
     if (!e->head_sent)
         begin_early(e);
-    write_text(e, SJ_SLICE(": keepalive\n\n"));
+    exchange_out_sign(e, SJ_SLICE(": keepalive\n\n"));
 }
 
 static void break_with(sj_exchange *e, sj_refusal refusal, const char *message) {
@@ -320,7 +331,11 @@ void exchange_record(sj_exchange *e) {
         hop = e->has_answer_hop ? e->answer_hop : summary.hop;
         target = e->hops[hop].label;
     }
+    const sj_tape_begin *followed = e->joint && e->joint->begun ? sj_tape_begun(e->joint->follows) : NULL;
+    if (followed && followed->target)
+        target = followed->target;
     sj_record record = {
+        .coalesced = e->joint && e->joint->follows ? sj_tape_request_id(e->joint->follows) : "",
         .health = e->is_health,
         .request_id = e->request_id,
         .peer = e->peer,

@@ -266,7 +266,10 @@ void sj_metrics_exchange(sj_metrics *metrics, const sj_record *record) {
         add(metrics, SJ_METRIC_REFUSALS, record->refusal, 0, 0, 1);
     observe(metrics, SJ_METRIC_DURATION, target, record->stream, record->total_us);
     observe(metrics, SJ_METRIC_FIRST_CONTENT, target, record->stream, record->first_content_us);
-    if (record->result == SJ_RESULT_OK)
+    bool joined = record->coalesced && *record->coalesced;
+    if (joined)
+        add(metrics, SJ_METRIC_COALESCED, target, 0, 0, 1);
+    if (record->result == SJ_RESULT_OK && !joined)
         observe(metrics, SJ_METRIC_UPSTREAM_DURATION, target, 0, record->upstream_ms * 1000);
     add(metrics, SJ_METRIC_WAITED, target, 0, 0, positive(record->wait_ms) * 1000);
     add(metrics, SJ_METRIC_QUEUE_WAITED, target, 0, 0, positive(record->queue_ms) * 1000);

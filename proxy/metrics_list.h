@@ -68,6 +68,8 @@
       "hint_gates_total", "Waits that an upstream asked for.") \
     X(QUEUED, COUNTER, ONE, SHARD, TARGET, NONE, NONE, \
       "queued_total", "Times that an exchange had to wait for a slot.") \
+    X(COALESCED, COUNTER, ONE, SHARD, TARGET, NONE, NONE, \
+      "coalesced_total", "Retries of clients that joined a request in flight.") \
     X(DRAINS, COUNTER, ONE, SHARD, TARGET, NONE, NONE, \
       "drains_total", "Attempts read on after their client had left.") \
     X(ALERTS, COUNTER, ONE, SHARD, TARGET, OUTCOME, NONE, \
@@ -121,7 +123,7 @@
     X(DRAINING, GAUGE, ONE, READ, NONE, NONE, NONE, \
       "draining", "1 while shutting down.") \
     X(BODY_MEMORY, GAUGE, ONE, READ, NONE, NONE, NONE, \
-      "body_memory_bytes", "Memory held by request bodies.") \
+      "body_memory_bytes", "Memory held by request bodies, and by answers that a retry may join.") \
     X(RELOADS, COUNTER, ONE, READ, OK, NONE, NONE, \
       "config_reloads_total", "Reloads of the configuration by result.") \
     X(BUILD_INFO, GAUGE, ONE, READ, VERSION, NONE, NONE, \

@@ -26,6 +26,7 @@ typedef struct sj_record {
     const char *target;   // label of the answering (or last) target; "" none
     const char *fallback; // reason, "" none
     const char *trail;
+    const char *coalesced; // id of the request that it joined, "" none
     const char *upstream_request_id; // x-request-id, "" none
     sj_result result;
     sj_refusal refusal;   // SJ_REFUSAL_NONE unless refused or broken

@@ -54,6 +54,27 @@ static void grant(void *context, const sj_waiter *waiter) {
     pthread_mutex_unlock(&server->mutex);
 }
 
+static void post(void *context, uint32_t worker, const sj_letter *letter) {
+    sj_server *server = context;
+    pthread_mutex_lock(&server->mutex);
+    sj_worker_post_letter(server->workers[worker], letter);
+    pthread_mutex_unlock(&server->mutex);
+}
+
+static int ask(void *context, const sj_letter *letter) {
+    sj_server *server = context;
+    int asked = 0;
+    pthread_mutex_lock(&server->mutex);
+    for (int i = 0; i < server->worker_count; i++) {
+        if ((uint32_t)i == letter->from.worker)
+            continue;
+        sj_worker_post_letter(server->workers[i], letter);
+        asked++;
+    }
+    pthread_mutex_unlock(&server->mutex);
+    return asked;
+}
+
 static bool draining(void *context) { return sj_server_draining(context); }
 static void ended(void *context);
 
@@ -112,7 +133,7 @@ static bool start_workers(sj_server *server) {
             .listen_count = server->fd_count,
             .connections = &server->connections,
             .seed = server->seed + 1,
-            .links = {.context = server, .grant = grant, .draining = draining, .ended = ended},
+            .links = {.context = server, .grant = grant, .post = post, .ask = ask, .draining = draining, .ended = ended},
         };
         server->workers[i] = sj_worker_start(&options);
         ok = server->workers[i] != NULL;

@@ -27,6 +27,20 @@ void sj_worker_post_grant(sj_worker *worker, uint64_t exchange_id) {
     uv_async_send(&worker->mailbox);
 }
 
+void sj_worker_post_letter(sj_worker *worker, const sj_letter *letter) {
+    uv_mutex_lock(&worker->mutex);
+    if (worker->letter_count == worker->letter_cap) {
+        size_t cap = worker->letter_cap ? worker->letter_cap * 2 : 16;
+        sj_letter *letters = realloc(worker->letters, cap * sizeof *letters);
+        assert(letters); // somebody waits for it
+        worker->letters = letters;
+        worker->letter_cap = cap;
+    }
+    worker->letters[worker->letter_count++] = *letter;
+    uv_mutex_unlock(&worker->mutex);
+    uv_async_send(&worker->mailbox);
+}
+
 void sj_worker_post_setup(sj_worker *worker, sj_setup *setup) {
     uv_mutex_lock(&worker->mutex);
     sj_setup_unref(&worker->new_setup);
@@ -66,9 +80,21 @@ static void use_setup(sj_worker *worker, sj_setup *setup) {
     sj_log_configure(worker->log, config->log_format, config->log_level);
 }
 
+static void read_letters(sj_worker *worker, sj_letter *letters, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        sj_exchange_letter(worker, &letters[i]);
+        sj_tape_unref(&letters[i].tape);
+    }
+    free(letters);
+}
+
 static void on_mail(uv_async_t *mailbox) {
     sj_worker *worker = mailbox->data;
     uv_mutex_lock(&worker->mutex);
+    sj_letter *letters = worker->letters;
+    size_t letter_count = worker->letter_count;
+    worker->letters = NULL;
+    worker->letter_count = worker->letter_cap = 0;
     uint64_t *granted = worker->granted;
     size_t granted_count = worker->granted_count;
     sj_setup *setup = worker->new_setup;
@@ -85,6 +111,7 @@ static void on_mail(uv_async_t *mailbox) {
     for (size_t i = 0; i < granted_count; i++)
         sj_exchange_granted(worker, granted[i]);
     free(granted);
+    read_letters(worker, letters, letter_count);
     if (drain && !worker->draining) {
         worker->draining = true;
         sj_front_quiesce(worker->front);
@@ -164,7 +191,11 @@ static void destroy(sj_worker *worker) {
     sj_log_free(&worker->log);
     sj_exchange_free_spare(worker);
     free(worker->slots);
+    free(worker->sketches);
     free(worker->granted);
+    for (size_t i = 0; i < worker->letter_count; i++)
+        sj_tape_unref(&worker->letters[i].tape);
+    free(worker->letters);
     uv_mutex_destroy(&worker->mutex);
     free(worker);
 }

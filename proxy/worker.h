@@ -5,6 +5,7 @@
 
 #include "access_log.h"
 #include "front.h"
+#include "letter.h"
 #include "metrics.h"
 #include "setup.h"
 #include "upstream.h"
@@ -18,6 +19,9 @@ typedef struct sj_worker_links {
     // Another worker's exchange has been granted a slot. Any thread.
     void (*grant)(void *context, const sj_waiter *waiter);
     bool (*draining)(void *context);
+    // About retries (letter.h). post: to that worker; the letter's tape goes with it. ask: to all but its sender; how many they are. Any thread.
+    void (*post)(void *context, uint32_t worker, const sj_letter *letter);
+    int (*ask)(void *context, const sj_letter *letter);
     void (*ended)(void *context); // from the worker's thread, the last thing it does
 } sj_worker_links;
 
@@ -36,6 +40,7 @@ typedef struct sj_worker_options {
 sj_worker *sj_worker_start(const sj_worker_options *options);
 // From any thread:
 void sj_worker_post_grant(sj_worker *worker, uint64_t exchange_id);
+void sj_worker_post_letter(sj_worker *worker, const sj_letter *letter); // takes what it holds
 void sj_worker_post_setup(sj_worker *worker, sj_setup *setup); // the worker takes its own reference
 void sj_worker_post_drain(sj_worker *worker);  // no new connections; ends by itself when nothing runs any more
 void sj_worker_post_abort(sj_worker *worker);  // cuts what still runs
@@ -52,6 +57,8 @@ struct sj_worker {
     uv_mutex_t mutex; // of the letters
     uint64_t *granted; // letters: exchanges that have been granted a slot
     size_t granted_count, granted_cap;
+    sj_letter *letters; // bounded by the exchanges that join, as each has few under way
+    size_t letter_count, letter_cap;
     sj_setup *new_setup;
     bool drain_asked, abort_asked;
     // the thread's own
@@ -67,6 +74,7 @@ struct sj_worker {
     bool draining, ending;
     sj_exchange *todo_first, *todo_last; // exchanges with steps to carry out at the loop's top level
     sj_exchange **slots;                 // running exchanges by the low bits of their id
+    uint64_t *sketches; // what those look like that a retry may join (coalesce.h), 0 the others; by the same index
     size_t slot_count;
     uint32_t free_slot;
     uint64_t serial;

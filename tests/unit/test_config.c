@@ -52,6 +52,7 @@ static void test_defaults_are_the_contract(void **state) {
     assert_int_equal(r->rescue, SJ_RESCUE_CHAIN);
     assert_int_equal(r->client_retries, SJ_CLIENT_RETRIES_NEVER);
     assert_int_equal(r->on_client_gone, SJ_CLIENT_GONE_CANCEL);
+    assert_true(r->coalesce);
     assert_int_equal(r->hops[0].retry.max_attempts, 5);
     assert_int_equal(r->hops[0].retry.max_attempts_before_fallback, 2);
     assert_int_equal(r->hops[0].retry.max_wait_total_ms, 60000);
