@@ -108,15 +108,16 @@ static void on_gone(void *owner) {
 }
 
 static void abort_one(sj_exchange *e) {
+    bool running = !sj_journey_is_over(e->journey);
     exchange_abandon(e, "shutting_down");
     leg *l = exchange_committed_leg(e);
-    if (!e->call)
-        exchange_dispose(e);
-    else if (l)
+    if (running && l)
         exchange_break(e, l, false);
-    else
+    else if (running)
         exchange_refuse(e, SJ_REFUSAL_SHUTTING_DOWN,
                         "This proxy is shutting down. Try again after Retry-After.", 1);
+    if (!e->call)
+        exchange_dispose(e);
 }
 
 void sj_exchange_abort_all(sj_worker *worker) {

@@ -1,6 +1,6 @@
 // Shared by exchange.c (time and steps), exchange_life.c (from birth to end), exchange_upstream.c and exchange_client.c (the news of either side),
 // exchange_leave.c (the client has left), exchange_plan.c (from request to plan), exchange_rescue.c (a stream that broke), exchange_reply.c (what is
-// answered) and exchange_out.c (to whom), exchange_keep.c and exchange_stand_in.c (answers kept for the day nothing answers, and what is given then).
+// answered) and exchange_out.c (to whom), exchange_lead.c and exchange_join.c (retries that join), exchange_keep.c and exchange_stand_in.c (answers kept for the day nothing answers, and what is given then).
 #ifndef SJ_EXCHANGE_INTERNAL_H
 #define SJ_EXCHANGE_INTERNAL_H
 
