@@ -214,7 +214,7 @@ static const struct {
 };
 
 static bool says(const char *text, const char *part) {
-    return !part || (text && strcasestr(text, part));
+    return !part || (text && *text && strcasestr(text, part));
 }
 
 static bool in_scope(sj_class class, int status) {
@@ -238,11 +238,10 @@ static bool never_fits_the_rate(const sj_attempt_facts *facts) {
 
 // SJ_CLASS_NONE: nothing known. status: 200 for an error object inside of a 200.
 static sj_class class_of_wording(const sj_attempt_facts *facts, int status) {
-    bool rate = speaks_of_rate(facts);
     for (size_t i = 0; i < COUNT(wordings); i++)
-        if (says(facts->error_code, wordings[i].code) && says(facts->error_message, wordings[i].message) &&
-            says(facts->error_message, wordings[i].also) && in_scope(wordings[i].class, status) &&
-            !(rate && wordings[i].class == SJ_CLASS_TOO_LONG))
+        if (in_scope(wordings[i].class, status) && says(facts->error_code, wordings[i].code) &&
+            says(facts->error_message, wordings[i].message) && says(facts->error_message, wordings[i].also) &&
+            !(wordings[i].class == SJ_CLASS_TOO_LONG && speaks_of_rate(facts)))
             return wordings[i].class;
     return SJ_CLASS_NONE;
 }
