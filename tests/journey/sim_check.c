@@ -219,6 +219,17 @@ static void check_key(sim_world *w, sim_exchange *e, const sj_step *step) {
     must(!sj_keys_has_other(keys, step->key, now), "key %zu rests, and others do not", step->key);
 }
 
+// Only by one that can, as far as anybody can.
+static void check_mend(sim_world *w, sim_exchange *e, const sj_step *step) {
+    const sj_hop *hop = &e->hops[step->hop];
+    if (step->mend == SJ_MEND_NONE)
+        return;
+    must(e->plan.rescue_other_model || hop->model == e->hops[e->committed_hop].model,
+         "mended by another model");
+    must(step->mend == SJ_MEND_REPLAY ? e->can_replay : e->can_continue && hop->prefill,
+         "mended by one that cannot");
+}
+
 static void check_start(sim_world *w, sim_exchange *e, const sj_step *step) {
     int64_t now = sim_clock(w, e);
     must(step->hop < e->plan.hop_count, "no such hop");
@@ -230,6 +241,7 @@ static void check_start(sim_world *w, sim_exchange *e, const sj_step *step) {
     must((!e->committed || e->mending) && !e->told, "an attempt after the answer");
     must((step->mend != SJ_MEND_NONE) == e->mending, "an attempt at mending, or not");
     check_key(w, e, step);
+    check_mend(w, e, step);
     must(now < e->plan.deadline_ms, "an attempt after the deadline"); // invariant 3
     must(now >= gate->until_ms, "an attempt %" PRId64 " ms before the gate's time", gate->until_ms - now);
     // A key that others have shown to be good again is asked again.
@@ -371,7 +383,8 @@ void sim_check_exchange(sim_world *w, sim_exchange *e) {
     bool drains = e->place == SIM_AT_DRAINING;
     must(over ? e->told || e->gone : !e->told && e->gone == drains,
          "over without an end, or the other way round");
-    must(!drains || w->rules->drain_ms > 0, "read on for nobody");
+    must(!drains || sim_clock(w, e) <= e->left_ms + w->rules->drain_ms + TIMER_SLACK_MS,
+         "read on for nobody");
     must(!over || sim_running(e) == 0, "over with an attempt running");
     must(!e->committed || sim_running(e) <= 1, "a loser still runs");
     int64_t due = sj_journey_due_ms(e->journey);

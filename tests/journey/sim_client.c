@@ -154,6 +154,7 @@ void sim_leave(sim_world *w, sim_exchange *e) {
     if (e->held)
         sim_hold(w, e, false); // nobody slow reads it now
     e->gone = true;
+    e->left_ms = sim_clock(w, e);
     sj_steps steps;
     sj_journey_client_gone(e->journey, sim_clock(w, e), &steps);
     sim_take(w, e, &steps);

@@ -66,7 +66,7 @@ typedef struct sim_exchange {
     int64_t timer_at_ms; // 0: not armed
     int rings;
     // the client
-    int64_t asked_ms, born_ms;
+    int64_t asked_ms, born_ms, left_ms;
     int retry_count;
     bool naive;
 } sim_exchange;
