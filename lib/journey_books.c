@@ -140,6 +140,8 @@ sj_admit journey_admit(sj_journey *j, size_t hop, sj_permit *permit, int64_t *re
 
 void journey_content(sj_journey *j, attempt_state *a, int64_t now, sj_steps *out) {
     a->content = true;
+    if (a->beside && !j->fallback[0])
+        sj_text_copy(j->fallback, sizeof j->fallback, "race");
     a->first_content_ms = now - a->started_ms;
     sj_changes changes = {0};
     sj_target_content(target_of(j, a->hop), &a->permit, j->plan.stream, j->plan.waiter.exchange_id, now,

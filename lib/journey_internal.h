@@ -42,6 +42,7 @@ typedef struct attempt_state {
     size_t hop;
     size_t key;
     bool spared; // refused for its key while another one is fit
+    bool beside; // a silent one
     bool inspected, content, held;
     int status;
     sj_retry_hint hint;

@@ -56,6 +56,7 @@ static bool start_beside(sj_journey *j, size_t hop, int64_t now, sj_steps *out) 
     j->next_hop = hop;
     if (paid && journey_admit(j, hop, &permit, &at, now, out) == SJ_ADMIT_YES) {
         journey_start(j, hop, &permit, now, out);
+        journey_running(j, j->last_attempt_id)->beside = true;
         return true;
     }
     journey_forget_next(j);

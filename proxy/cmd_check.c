@@ -27,7 +27,7 @@ static void help(void) {
         "      --timeout SECONDS how long to wait for answers (15)\n"
         "      --help\n\n"
         "Exit: 0 all is well, 64 wrong usage, 69 an upstream is unreachable or answers oddly,\n"
-        "77 a key was rejected, 78 the configuration is wrong.");
+        "66 no such file, 77 a key was rejected, 78 the configuration is wrong.");
 }
 
 // EX_OK: go on. -1: help was wanted.
@@ -195,7 +195,7 @@ int sj_cmd_check(int argc, char **argv) {
         return code;
     sj_config *config = load(options.path);
     if (!config)
-        return EX_CONFIG;
+        return sj_config_exit_code(options.path);
     (void)printf("configuration: %s: %zu upstream%s, %zu route%s\n",
                  options.path ? options.path : "environment", config->upstream_count,
                  config->upstream_count == 1 ? "" : "s", config->route_count,

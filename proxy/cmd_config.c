@@ -39,7 +39,7 @@ static int effective(const char *path) {
     sj_buffer error = sj_buffer_with_max(TEXT_MAX_BYTES), warnings = error, text = error;
     int code = EX_OK;
     if (!sj_config_load(path, &config, &error, &warnings))
-        code = path && access(path, R_OK) != 0 ? EX_NOINPUT : EX_CONFIG;
+        code = sj_config_exit_code(path);
     else if (!sj_config_print(config, &text))
         code = EX_OSERR;
     put(stderr, &warnings);

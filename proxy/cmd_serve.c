@@ -1,6 +1,6 @@
 #include "commands.h"
 
-#include "access_log.h"
+#include "announce.h"
 #include "server.h"
 #include "upstream.h"
 
@@ -37,25 +37,28 @@ static void raise_descriptor_limit(void) {
     (void)setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-static void say_ready(const sj_config *config, const sj_server *server) {
+static void say_ready(sj_announcer *announcer, const sj_config *config, const sj_server *server) {
     for (size_t i = 0; i < config->listen_count; i++) {
         const sj_listen *listen = &config->listens[i];
         if (listen->unix_path)
-            (void)fprintf(stderr, "stormjib " SJ_VERSION " listening on unix:%s\n", listen->unix_path);
+            sj_announce_as(announcer, SJ_LOG_INFO, "listening", "stormjib " SJ_VERSION " listening on unix:%s", listen->unix_path);
         else
-            (void)fprintf(stderr, "stormjib " SJ_VERSION " listening on http://%s:%d/v1\n", listen->host,
-                          listen->port ? listen->port : sj_server_port(server));
+            sj_announce_as(announcer, SJ_LOG_INFO, "listening", "stormjib " SJ_VERSION " listening on http://%s:%d/v1", listen->host,
+                           listen->port ? listen->port : sj_server_port(server));
     }
     if (config->admin_enabled && !config->admin.unix_path)
-        (void)fprintf(stderr, "admin on http://%s:%d/\n", config->admin.host, sj_server_admin_port(server));
+        sj_announce_as(announcer, SJ_LOG_INFO, "listening", "admin on http://%s:%d/", config->admin.host, sj_server_admin_port(server));
 }
 
-static void reload(sj_server *server) {
+static void reload(sj_announcer *announcer, sj_server *server) {
     sj_buffer message = sj_buffer_with_max(128 * 1024);
     bool ok = sj_server_reload_file(server, &message);
-    print(stderr, &message);
-    if (!ok)
-        (void)fputs("configuration not reloaded; the old one stays in force\n", stderr);
+    sj_server_view view;
+    sj_server_view_take(server, &view);
+    if (view.config)
+        sj_announcer_configure(announcer, view.config->log_format, view.config->log_level);
+    sj_server_view_release(&view);
+    sj_announce_reload(announcer, ok, sj_buffer_slice(&message));
     sj_buffer_free(&message);
 }
 
@@ -67,14 +70,14 @@ static void on_second_signal(int number) {
 }
 
 // Signals are blocked in every thread and awaited here; while draining, another one hurries.
-static int wait_for_signals(sj_server **server, const sigset_t *signals) {
+static int wait_for_signals(sj_announcer *announcer, sj_server **server, const sigset_t *signals) {
     for (;;) {
         int number;
         if (sigwait(signals, &number) != 0)
             continue;
         if (number != SIGHUP)
             break;
-        reload(*server);
+        reload(announcer, *server);
     }
     hurried = *server;
     struct sigaction action = {.sa_handler = on_second_signal};
@@ -84,7 +87,8 @@ static int wait_for_signals(sj_server **server, const sigset_t *signals) {
     sigemptyset(&again);
     sigaddset(&again, SIGTERM);
     sigaddset(&again, SIGINT);
-    (void)fputs("draining: running exchanges finish, new ones are refused; a second signal ends at once\n", stderr);
+    sj_announce(announcer, SJ_LOG_INFO, "draining",
+                SJ_SLICE("draining: running exchanges finish, new ones are refused; a second signal ends at once"));
     pthread_sigmask(SIG_UNBLOCK, &again, NULL);
     sj_server_drain(*server);
     pthread_sigmask(SIG_BLOCK, &again, NULL); // before it is freed
@@ -93,17 +97,7 @@ static int wait_for_signals(sj_server **server, const sigset_t *signals) {
     return EX_OK;
 }
 
-static int serve(const char *path) {
-    sj_config *config = NULL;
-    sj_buffer error = sj_buffer_with_max(64 * 1024), warnings = sj_buffer_with_max(64 * 1024);
-    if (!sj_config_load(path, &config, &error, &warnings)) {
-        print(stderr, &error);
-        sj_buffer_free(&error);
-        sj_buffer_free(&warnings);
-        return EX_CONFIG;
-    }
-    print(stderr, &warnings);
-    sj_buffer_free(&warnings);
+static int run(sj_announcer *announcer, sj_config *config, sj_buffer *error) {
     sigset_t signals;
     sigemptyset(&signals);
     sigaddset(&signals, SIGHUP);
@@ -113,14 +107,32 @@ static int serve(const char *path) {
     (void)signal(SIGPIPE, SIG_IGN);
     raise_descriptor_limit();
     int code = EX_UNAVAILABLE;
-    sj_server *server = sj_upstream_global_init() ? sj_server_start(config, &error) : NULL;
+    sj_server *server = sj_upstream_global_init() ? sj_server_start(config, error) : NULL;
     if (server) {
-        say_ready(config, server);
-        code = wait_for_signals(&server, &signals);
+        say_ready(announcer, config, server);
+        code = wait_for_signals(announcer, &server, &signals);
     } else
-        print(stderr, &error);
+        sj_announce(announcer, SJ_LOG_ERROR, "start", sj_buffer_slice(error));
     sj_upstream_global_end();
+    return code;
+}
+
+static int serve(const char *path) {
+    sj_config *config = NULL;
+    sj_buffer error = sj_buffer_with_max(64 * 1024), warnings = sj_buffer_with_max(64 * 1024);
+    if (!sj_config_load(path, &config, &error, &warnings)) {
+        print(stderr, &error);
+        sj_buffer_free(&error);
+        sj_buffer_free(&warnings);
+        return sj_config_exit_code(path);
+    }
+    sj_announcer *announcer = sj_announcer_new(config->log_format, config->log_level);
+    if (announcer)
+        sj_announce(announcer, SJ_LOG_WARN, "config", sj_buffer_slice(&warnings));
+    int code = announcer ? run(announcer, config, &error) : EX_OSERR;
+    sj_announcer_free(&announcer);
     sj_config_unref(&config);
+    sj_buffer_free(&warnings);
     sj_buffer_free(&error);
     return code;
 }

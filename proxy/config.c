@@ -5,6 +5,8 @@
 #include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sysexits.h>
+#include <unistd.h>
 
 static void free_loaded(sj_loaded *loaded) {
     sj_config_arena_free(&loaded->arena);
@@ -37,6 +39,8 @@ static void load_tree(sj_loader *loader, sj_buffer *text) {
         sj_config_fault_at(loader, loader->path, 0, "out of memory");
     } else if (!config_read_string(&tree, text->p)) {
         report_syntax(loader, &tree);
+    } else if (loader->listens_by_environment && !sj_config_supply_listen(config_root_setting(&tree))) {
+        sj_config_fault_at(loader, loader->path, 0, "out of memory");
     } else {
         sj_config_defaults(loader, &sj_block_top, loaded);
         sj_config_parse(loader, &sj_block_top, config_root_setting(&tree), loaded);
@@ -84,7 +88,7 @@ bool sj_config_load_text(sj_slice text, const char *name, const char *include_di
 
 bool sj_config_load(const char *path, sj_config **config, sj_buffer *error, sj_buffer *warnings) {
     *config = NULL;
-    sj_loader loader = {.path = path, .error = error, .warnings = warnings};
+    sj_loader loader = {.path = path, .listens_by_environment = path != NULL, .error = error, .warnings = warnings};
     char *folder = path ? strdup(path) : NULL; // dirname writes into it
     loader.include_dir = folder ? dirname(folder) : NULL;
     sj_buffer text = sj_buffer_with_max(SJ_CONFIG_MAX_BYTES + 1);
@@ -97,6 +101,10 @@ bool sj_config_load(const char *path, sj_config **config, sj_buffer *error, sj_b
     sj_buffer_free(&text);
     free(folder);
     return ok;
+}
+
+int sj_config_exit_code(const char *path) {
+    return path && access(path, R_OK) != 0 ? EX_NOINPUT : EX_CONFIG;
 }
 
 sj_config *sj_config_ref(sj_config *config) {

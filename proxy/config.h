@@ -121,8 +121,11 @@ typedef struct sj_config {
 
 // Loads and checks. On failure *config is NULL and *error holds every problem found, one a line, each with file:line, the key, what is allowed
 // and, for unknown keys, the nearest known one. Warnings (for example: not loopback without client_keys) go to *warnings. Errors never show a
-// secret's value. path NULL: from the environment alone (STORMJIB_UPSTREAM or OPENAI_BASE_URL, OPENAI_API_KEY, STORMJIB_LISTEN, STORMJIB_ADMIN).
+// secret's value. path NULL: from the environment alone (STORMJIB_UPSTREAM or OPENAI_BASE_URL, OPENAI_API_KEY,
+// STORMJIB_LISTEN, STORMJIB_ADMIN ...). STORMJIB_LISTEN also holds for a file that has no `listen`.
 __attribute__((warn_unused_result)) bool sj_config_load(const char *path, sj_config **config, sj_buffer *error, sj_buffer *warnings);
+// What a command ends with when that file could not be loaded: EX_NOINPUT when it is not there or may not be read, else EX_CONFIG.
+int sj_config_exit_code(const char *path);
 sj_config *sj_config_ref(sj_config *config); // atomic
 void sj_config_unref(sj_config **config);    // NULL-safe
 

@@ -46,6 +46,13 @@ static bool add_settings(sj_buffer *out) {
     return ok;
 }
 
+bool sj_config_supply_listen(config_setting_t *root) {
+    if (config_setting_get_member(root, "listen") || !env("STORMJIB_LISTEN"))
+        return true;
+    config_setting_t *listen = config_setting_add(root, "listen", CONFIG_TYPE_STRING);
+    return listen && config_setting_set_string(listen, "${STORMJIB_LISTEN}");
+}
+
 static bool add_upstream(sj_buffer *out, const char *base_url) {
     return sj_buffer_text(out, "upstreams = { default = { base_url = ") && sj_config_quote(out, base_url) &&
            sj_buffer_text(out, "; ") &&

@@ -134,6 +134,7 @@ void sj_config_warn(sj_loader *loader, const config_setting_t *setting, const ch
                     ...) {
     va_list args;
     va_start(args, format);
+    (void)!sj_buffer_text(loader->warnings, "warning: ");
     add_line(loader, loader->warnings, setting, key, format, args);
     va_end(args);
 }

@@ -1,6 +1,6 @@
 // What the parts of the configuration module share; nothing outside proxy/config*.c and its tests includes this.
 // Reading order: config_table (the keys) -> config_scan (the text) -> config_parse, config_value, config_list (settings into fields)
-// -> config_resolve (checks, merged rules) -> config_print, config_document. Everything a configuration owns lies in its arena.
+// -> config_resolve (checks, merged rules), config_idle (what changes nothing) -> config_print, config_document. Everything a configuration owns lies in its arena.
 #ifndef SJ_CONFIG_INTERNAL_H
 #define SJ_CONFIG_INTERNAL_H
 
@@ -186,6 +186,7 @@ typedef struct sj_loader {
     sj_loaded *loaded;
     const char *path;        // as the user wrote it; NULL: the environment
     const char *include_dir; // NULL: no @include
+    bool listens_by_environment; // STORMJIB_LISTEN stands in for a `listen` that is not there
     sj_buffer *error, *warnings;
     int faults;
     // libconfig learns that a string is over from the token behind it, and gives it that token's line: wrong for the last one
@@ -257,6 +258,7 @@ void sj_config_resolve_listeners(sj_loader *loader);
 void sj_config_check_breaker(sj_loader *loader, const sj_given *given, const sj_breaker_rules *rules);
 void sj_config_check_budget(sj_loader *loader, const sj_given *given, const sj_budget_rules *rules);
 void sj_config_check_retry(sj_loader *loader, const sj_given *given, const sj_retry_policy *policy);
+void sj_config_tell_idle(sj_loader *loader); // warns of keys that change nothing where they stand
 void sj_config_arena_free(sj_arena_chunk **arena);
 
 // NULL, or what is wrong with it (static text). Fills the parts, allocated in the arena.
@@ -276,6 +278,8 @@ __attribute__((warn_unused_result)) bool sj_config_load_text(sj_slice text, cons
                                                      sj_buffer *error, sj_buffer *warnings);
 // Writes the configuration that the environment stands for, in the same syntax. False: reported.
 bool sj_config_from_environment(sj_loader *loader, sj_buffer *text);
+// What the environment says where a file is silent. False: out of memory.
+__attribute__((warn_unused_result)) bool sj_config_supply_listen(config_setting_t *root);
 // A string as libconfig reads it back, with its quotes.
 __attribute__((warn_unused_result)) bool sj_config_quote(sj_buffer *out, const char *text);
 

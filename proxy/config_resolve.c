@@ -55,7 +55,8 @@ static void resolve_admin(sj_loader *loader) {
     config->admin_enabled = true;
     if (!sj_listen_is_loopback(&config->admin) && !config->admin_token)
         sj_config_fault(loader, root, "admin",
-                        "is reachable from other machines; set admin_token = \"${NAME}\", or use 127.0.0.1");
+                        "is reachable from other machines; set %s, or use 127.0.0.1",
+                        loader->path ? "admin_token = \"${NAME}\"" : "STORMJIB_ADMIN_TOKEN");
     for (size_t i = 0; i < config->listen_count; i++) {
         bool any_port = !config->admin.unix_path && config->admin.port == 0;
         if (!any_port && same_listen(&config->admin, &config->listens[i]))
@@ -71,8 +72,8 @@ static void warn_open_listener(sj_loader *loader) {
         if (sj_listen_is_loopback(&config->listens[i]))
             continue;
         sj_config_warn(loader, loader->loaded->given.setting, "listen",
-                       "is reachable from other machines and anyone there may spend your api_key; set "
-                       "client_keys = [ \"${NAME}\" ]");
+                       "is reachable from other machines and anyone there may spend your api_key; set %s",
+                       loader->path ? "client_keys = [ \"${NAME}\" ]" : "STORMJIB_CLIENT_KEYS");
         return;
     }
 }
@@ -181,8 +182,6 @@ static void resolve_prices(sj_loader *loader) {
     sj_config *config = &loaded->config;
     config->prices = prices_of(loader, loaded->prices, loaded->price_count, &config->price_count);
     config->compare_prices = prices_of(loader, loaded->compare_prices, loaded->compare_price_count, &config->compare_price_count);
-    if (config->compare_price_count && !config->price_count)
-        sj_config_warn(loader, loaded->given.setting, "compare_prices", "has no effect without prices: there is nothing to compare");
 }
 
 void sj_config_resolve(sj_loader *loader) {
@@ -202,4 +201,5 @@ void sj_config_resolve(sj_loader *loader) {
     resolve_upstreams(loader);
     resolve_routes(loader);
     resolve_prices(loader);
+    sj_config_tell_idle(loader);
 }

@@ -95,7 +95,7 @@ static void test_refusals(void **state) {
     assert_refused("key 'log.format': the value of ${STORMJIB_LOG_FORMAT} is none of \"logfmt\", \"json\"");
     (void)unsetenv("STORMJIB_LOG_FORMAT");
     (void)setenv("STORMJIB_ADMIN", "0.0.0.0:8081", 1);
-    assert_refused("key 'admin': is reachable from other machines");
+    assert_refused("key 'admin': is reachable from other machines; set STORMJIB_ADMIN_TOKEN");
     (void)setenv("STORMJIB_ADMIN_TOKEN", "secret\n", 1);
     assert_refused("the value of ${STORMJIB_ADMIN_TOKEN} contains a line end");
     (void)setenv("STORMJIB_ADMIN_TOKEN", "${secret}", 1);

@@ -293,15 +293,35 @@ static void test_warnings(void **state) {
     (void)state;
     static const row warned[] = {
         {IN_UP("api_key = \"secret-pw\";"),
-         "t.conf:1: key 'upstreams.a.api_key': the secret stands in the file"},
+         "warning: t.conf:1: key 'upstreams.a.api_key': the secret stands in the file"},
         {URL("http://h/v1/chat/completions"),
-         "t.conf:1: key 'upstreams.a.base_url': ends in an endpoint's own path"},
-        {UP "retry = { base = \"9s\"; };", "t.conf:2: key 'retry.cap': is shorter than base"},
-        {UP "retry = { min = \"9s\"; };", "t.conf:2: key 'retry.min': is longer than cap"},
-        {UP "budget = { capacity = 3; };", "t.conf:2: key 'budget.capacity': is less than one retry_cost"},
+         "warning: t.conf:1: key 'upstreams.a.base_url': ends in an endpoint's own path"},
+        {UP "retry = { base = \"9s\"; };", "warning: t.conf:2: key 'retry.cap': is shorter than base"},
+        {UP "retry = { min = \"9s\"; };", "warning: t.conf:2: key 'retry.min': is longer than cap"},
+        {UP "budget = { capacity = 3; };", "warning: t.conf:2: key 'budget.capacity': is less than one retry_cost"},
         {UP "routes = ( { chain = \"a\"; },\n { model = \"x\"; chain = \"a\"; } );",
-         "t.conf:3: key 'routes[1]': is never reached"},
-        {UP "listen = \"0.0.0.0:8080\";", "t.conf:2: key 'listen': is reachable from other machines"},
+         "warning: t.conf:3: key 'routes[1]': is never reached"},
+        {UP "listen = \"0.0.0.0:8080\";", "warning: t.conf:2: key 'listen': is reachable from other machines"},
+        // Accepted, and of no effect where they stand.
+        {IN_UP("api_key_header = \"api-key\";"), "warning: t.conf:1: key 'upstreams.a.api_key_header': has no effect: there is no api_key"},
+        {IN_UP("api_keys = [ \"k\", \"l\", \"k\" ];"), "warning: t.conf:1: key 'upstreams.a.api_keys': has the same key at places 1 and 3"},
+        {"upstreams = { a = { base_url = \"http://h/v1\"; };\n b = { base_url = \"http://i/v1\"; }; };\nroutes = ( { chain = \"a\"; } );",
+         "warning: t.conf:2: key 'upstreams.b': is in no route's chain"},
+        {IN_UP("ca_file = \"/dev/null\";"), "warning: t.conf:1: key 'upstreams.a.ca_file': has no effect: base_url is not https"},
+        {IN_UP("prefill = true;") "routes = ( { chain = \"a\"; rescue = \"off\"; } );", "warning: t.conf:1: key 'upstreams.a.prefill': has no effect"},
+        {UP "routes = ( { chain = \"a\"; drain_for = \"5s\"; } );",
+         "warning: t.conf:2: key 'routes[0].drain_for': has no effect: on_client_gone is not \"drain\""},
+        {UP "routes = ( { chain = \"a\"; fallback_on_refusal = true; } );", "warning: t.conf:2: key 'routes[0].fallback_on_refusal': has no effect"},
+        {UP "routes = ( { chain = \"a\"; retry = { max_attempts_before_fallback = 3; }; } );",
+         "warning: t.conf:2: key 'routes[0].retry.max_attempts_before_fallback': has no effect: the chain has one target"},
+        {UP "retry = { jitter = 0.5; };", "warning: t.conf:2: key 'retry.jitter': has no effect: it is of strategy \"jitter\""},
+        {UP "retry = { strategy = \"fixed\"; exponential_base = 3.0; };", "warning: t.conf:2: key 'retry.exponential_base': has no effect"},
+        {UP "breaker = { enabled = false; window = \"30s\"; };", "warning: t.conf:2: key 'breaker': has no effect: enabled is false"},
+        {UP "fallback_gate = \"5s\";", "warning: t.conf:2: key 'fallback_gate': has no effect: no chain has a second target"},
+        {UP "sticky = { failures = 2; };", "warning: t.conf:2: key 'sticky': has no effect"},
+        {UP "store = { max = \"1MiB\"; };", "warning: t.conf:2: key 'store': has no effect: no route has stale_if_error"},
+        {UP "compare_prices = ( { model = \"*\"; input = 1; output = 1; } );", "warning: t.conf:2: key 'compare_prices': has no effect"},
+        {UP "admin = \"\"; admin_token = \"${T_KEY}\";", "warning: t.conf:2: key 'admin_token': has no effect: admin is off"},
     };
     for (size_t i = 0; i < sizeof warned / sizeof *warned; i++) {
         sj_config *config = load_text(warned[i].text);
@@ -310,6 +330,25 @@ static void test_warnings(void **state) {
             print_error("%s\n-> %s\n", warned[i].text, said_warnings);
         assert_true(begins_a_line(said_warnings, warned[i].said));
         assert_null(strstr(said_warnings, "secret-pw"));
+        sj_config_unref(&config);
+    }
+}
+
+// What is the default, or of use somewhere, is let pass.
+static void test_no_warnings(void **state) {
+    (void)state;
+    static const char *const silent[] = {
+        UP "retry = { jitter = 0.3; random_max = \"2s\"; };",
+        UP "retry = { jitter = 0.5; };\nroutes = ( { chain = \"a\"; retry = { strategy = \"jitter\"; }; } );",
+        UP "breaker = { enabled = false; };",
+        UP "race = { after = \"5s\"; };",
+        "upstreams = { a = { base_url = \"http://h/v1\"; }; };\nroutes = ( { chain = [ \"a\", \"a/m\" ]; race = { after = \"5s\"; }; } ); sticky = { failures = 2; };",
+        UP "routes = ( { chain = \"a\"; stale_if_error = \"1h\"; on_client_gone = \"drain\"; drain_for = \"5s\"; } ); store = { max = \"1MiB\"; };",
+    };
+    for (size_t i = 0; i < sizeof silent / sizeof *silent; i++) {
+        sj_config *config = load_text(silent[i]);
+        assert_string_equal(said_error, "");
+        assert_string_equal(said_warnings, "");
         sj_config_unref(&config);
     }
 }
@@ -434,6 +473,7 @@ int main(void) {
         cmocka_unit_test(test_rows),
         cmocka_unit_test(test_all_at_once_in_bounds),
         cmocka_unit_test(test_warnings),
+        cmocka_unit_test(test_no_warnings),
         cmocka_unit_test(test_unreadable_files),
         cmocka_unit_test(test_includes),
         cmocka_unit_test(test_ca_file_beside_the_configuration),

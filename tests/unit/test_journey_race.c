@@ -27,6 +27,7 @@ static void the_other_wins(void **unused) {
     gives(&b, says(&b, SJ_SAYS_FINISH | SJ_SAYS_WHOLE), "");
     gives(&b, ended(&b, bench_over(SJ_END_WHOLE, 200)), "finish");
     assert_string_equal(trail(&b), "a lost_race 10300ms, b 200 300ms");
+    assert_string_equal(sj_journey_read(b.journey).fallback, "race");
     assert_int_equal(spent(&b, 1), 0); // it paid off
     over(&b);
     bench_free(&b);
@@ -42,6 +43,7 @@ static void the_silent_one_wins_after_all(void **unused) {
     gives(&b, says(&b, SJ_SAYS_CONTENT), "cancel 2; commit 1");
     of(&b, 2);
     gives(&b, says(&b, SJ_SAYS_CONTENT), ""); // too late
+    assert_null(sj_journey_read(b.journey).fallback);
     of(&b, 1);
     says(&b, SJ_SAYS_FINISH | SJ_SAYS_WHOLE);
     gives(&b, ended(&b, bench_over(SJ_END_WHOLE, 200)), "finish");

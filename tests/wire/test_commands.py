@@ -10,6 +10,7 @@ from kit.answers import answer, fail
 from kit.proxy import free_port, run
 
 CONFIG_ERROR = 78  # EX_CONFIG
+NO_INPUT = 66  # EX_NOINPUT
 GOOD = 'listen = "127.0.0.1:0"; admin = "";\nupstreams = { up = { base_url = "http://127.0.0.1:1"; }; };\nroutes = ( { model = "*"; chain = [ "up" ]; } );\n'
 
 
@@ -65,8 +66,10 @@ def test_a_breaker_in_a_route_is_refused(tmp_path):
 
 def test_a_missing_file_is_told_by_name(tmp_path):
     done = run("-c", tmp_path / "nowhere.conf")
-    assert done.returncode != 0
+    assert done.returncode == NO_INPUT
     assert "nowhere.conf" in done.stderr
+    for command in (["check", "--offline"], ["config"]):
+        assert run(*command, "-c", tmp_path / "nowhere.conf").returncode == NO_INPUT
 
 
 def test_a_port_in_use_is_told_plainly(tmp_path):

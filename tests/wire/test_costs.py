@@ -107,7 +107,7 @@ def test_prices_change_with_a_reload(upstream, serve):
 def test_another_list_alone_is_pointless_and_said_so(upstream, serve):
     a = upstream(chat(usage=USAGE))
     proxy = serve(conf.chain(a, compare_prices=ELSEWHERE))
-    assert "compare_prices': has no effect without prices" in proxy.output()
+    assert "compare_prices': has no effect: there are no prices" in proxy.output()
 
 
 def test_the_case_of_the_price_lists(upstream, serve):

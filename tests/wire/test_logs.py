@@ -105,3 +105,29 @@ def _drained(process, reader):
     with os.fdopen(reader, "rb") as pipe:
         pipe.read()
     return process.wait(60)
+
+
+def test_in_json_every_line_is_json(upstream, serve):
+    proxy = serve(conf.one(upstream(answers.chat()), log={"format": "json"}, listen="0.0.0.0:0"), wait=False)
+    proxy.wait_line('"event":"listening".*admin on')
+    proxy.reload(retry={"max_attempts": 4})
+    proxy.wait_line('"event":"reload","ok":true')
+    proxy.reload(retry={"max_attempts": "many"})
+    proxy.wait_line('"event":"reload","ok":false')
+    proxy.stop()
+    assert proxy.paths[0].read_text() == ""
+    lines = [json.loads(line) for line in proxy.paths[1].read_text().splitlines()]
+    events = [line["event"] for line in lines]
+    assert events == ["config", "listening", "listening", "config", "reload", "config", "reload", "draining"]
+    assert lines[0]["level"] == "warn" and "reachable from other machines" in lines[0]["message"]
+    assert lines[5]["level"] == "error" and "retry.max_attempts" in lines[5]["message"]
+    assert lines[4]["message"].startswith("configuration reloaded")
+
+
+def test_reloads_are_events(upstream, serve):
+    proxy = serve(conf.one(upstream(answers.chat())))
+    proxy.reload(retry={"max_attempts": 4})
+    assert proxy.wait_line(r"level=info event=reload ok=true message=\"configuration reloaded\"")
+    proxy.reload(retry={"max_attempts": "many"})
+    assert proxy.wait_line(r"level=error event=reload ok=false")
+    assert "key 'retry.max_attempts'" in proxy.output()

@@ -31,6 +31,18 @@ def test_it_starts_from_the_environment_alone(upstream, program, name):
     assert up.log[0].get("authorization") == "Bearer sk-env"
 
 
+def test_the_environments_address_stands_in_for_one_the_file_does_not_name(upstream, program, tmp_path):
+    up, port, other = upstream(chat()), free_port(), free_port()
+    file = tmp_path / "silent.conf"
+    file.write_text(conf.settings({"admin": "", **conf.one(up)}))
+    program("-c", file, env={"STORMJIB_LISTEN": f"127.0.0.1:{port}"})
+    eventually(lambda: is_ready(port))
+    told = tmp_path / "telling.conf"
+    told.write_text(conf.settings({"listen": f"127.0.0.1:{other}", "admin": "", **conf.one(up)}))
+    program("-c", told, env={"STORMJIB_LISTEN": f"127.0.0.1:{free_port()}"})
+    eventually(lambda: is_ready(other))
+
+
 def test_a_free_port_is_chosen_and_printed(upstream, program, tmp_path):
     up = upstream(chat())
     file = tmp_path / "free.conf"

@@ -32,7 +32,7 @@ def test_the_next_target_answers_for_a_silent_one(race, body, good):
     got = proxy.post(body)
     assert (got.status, got.whole) == (200, True)
     assert b"from b" in got.body
-    assert got.label("target") == "b/gpt-4.1"
+    assert (got.label("target"), got.label("fallback")) == ("b/gpt-4.1", "race")
     assert (len(a.log), len(b.log)) == (1, 1)
     a.until_gone(0)
     assert b.log[0].at - a.log[0].at >= 0.15, "not before race.after"
