@@ -16,8 +16,16 @@ uint64_t sj_coalesce_sketch(uint64_t client_hash, size_t body_bytes) {
 
 // Fields that may change the answer, or how it is written. What a client counts and measures (retries, time-outs) differs from try to try.
 static const char *const telling[] = {
-    KEY,      "Content-Type", "Content-Encoding", "Accept", "Accept-Encoding", "OpenAI-Organization", "OpenAI-Project", "OpenAI-Beta",
-    "Cookie", "x-stormjib-stream",
+    KEY,
+    "Content-Type",
+    "Content-Encoding",
+    "Accept",
+    "Accept-Encoding",
+    "OpenAI-Organization",
+    "OpenAI-Project",
+    "OpenAI-Beta",
+    "Cookie",
+    "x-stormjib-stream",
 };
 
 sj_fingerprint sj_coalesce_fingerprint(const sj_question *question, uint64_t key_low, uint64_t key_high) {

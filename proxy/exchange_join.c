@@ -19,7 +19,8 @@ sj_fingerprint exchange_fingerprint(sj_exchange *e) {
         .headers = e->headers,
         .body = sj_body_bytes(e->body),
     };
-    uint64_t low = sj_setup_hash(e->setup, SJ_SLICE("coalesce low")), high = sj_setup_hash(e->setup, SJ_SLICE("coalesce high"));
+    uint64_t low = sj_setup_hash(e->setup, SJ_SLICE("coalesce low")),
+             high = sj_setup_hash(e->setup, SJ_SLICE("coalesce high"));
     sj_fingerprint print = sj_coalesce_fingerprint(&question, low, high);
     e->joint = calloc(1, sizeof *e->joint);
     if (e->joint)
@@ -120,7 +121,8 @@ void exchange_ask_timer(sj_exchange *e) {
 static void give_seat_back(sj_worker *worker, sj_tape *tape, int seat) {
     sj_tape_place writer = sj_tape_writer(tape);
     sj_tape_leave(tape, seat);
-    worker->links.post(worker->links.context, writer.worker, &(sj_letter){.kind = SJ_LETTER_LEFT, .to = writer.exchange});
+    worker->links.post(worker->links.context, writer.worker,
+                       &(sj_letter){.kind = SJ_LETTER_LEFT, .to = writer.exchange});
 }
 
 void exchange_ask_answered(sj_worker *worker, sj_exchange *e, sj_letter *letter) {
@@ -146,7 +148,8 @@ static bool own_headers(const sj_exchange *e, const sj_headers *from, sj_headers
         ok = sj_headers_add(out, header.name, header.value);
     }
     if (ok && exchange_config(e)->labels)
-        ok = sj_headers_add(out, SJ_SLICE("x-stormjib-coalesced"), sj_slice_of(sj_tape_request_id(e->joint->follows)));
+        ok = sj_headers_add(out, SJ_SLICE("x-stormjib-coalesced"),
+                            sj_slice_of(sj_tape_request_id(e->joint->follows)));
     return ok;
 }
 
@@ -176,7 +179,8 @@ static void end_answer(sj_exchange *e, sj_tape_state state) {
         exchange_set_end(e, END_BROKEN, refusal == SJ_REFUSAL_NONE ? SJ_REFUSAL_STREAM_BROKEN : refusal);
         exchange_out_cut(e);
     } else
-        exchange_refuse(e, SJ_REFUSAL_MAX_RETRIES_EXCEEDED, "The request that this one repeats came to no answer.", 0);
+        exchange_refuse(e, SJ_REFUSAL_MAX_RETRIES_EXCEEDED,
+                        "The request that this one repeats came to no answer.", 0);
 }
 
 // False: not now, or not any more.
@@ -186,7 +190,8 @@ static bool read_some(sj_exchange *e) {
     sj_tape_state state = sj_tape_read(j->follows, j->seat, &chunk);
     sj_tape_place writer = sj_tape_writer(j->follows);
     if (chunk.tell_writer)
-        e->worker->links.post(e->worker->links.context, writer.worker, &(sj_letter){.kind = SJ_LETTER_READ, .to = writer.exchange});
+        e->worker->links.post(e->worker->links.context, writer.worker,
+                              &(sj_letter){.kind = SJ_LETTER_READ, .to = writer.exchange});
     const sj_tape_begin *begin = j->begun ? NULL : sj_tape_begun(j->follows);
     if (begin)
         begin_answer(e, begin);
@@ -221,7 +226,8 @@ void exchange_abort_following(sj_exchange *e) {
         exchange_set_end(e, END_BROKEN, SJ_REFUSAL_SHUTTING_DOWN);
         exchange_out_cut(e);
     } else
-        exchange_refuse(e, SJ_REFUSAL_SHUTTING_DOWN, "This proxy is shutting down. Try again after Retry-After.", 1);
+        exchange_refuse(e, SJ_REFUSAL_SHUTTING_DOWN,
+                        "This proxy is shutting down. Try again after Retry-After.", 1);
 }
 
 void exchange_forget_joint(sj_exchange *e) {

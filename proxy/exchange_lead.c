@@ -10,7 +10,8 @@ static void write_to(sj_exchange *e, uint32_t worker, const sj_letter *letter) {
 
 void exchange_tell_readers(sj_exchange *e, const sj_tape_news *news) {
     for (int i = 0; i < news->count; i++)
-        write_to(e, news->readers[i].worker, &(sj_letter){.kind = SJ_LETTER_NEWS, .to = news->readers[i].exchange});
+        write_to(e, news->readers[i].worker,
+                 &(sj_letter){.kind = SJ_LETTER_NEWS, .to = news->readers[i].exchange});
 }
 
 bool exchange_may_lead(const sj_exchange *e) {

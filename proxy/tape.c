@@ -233,8 +233,8 @@ static bool copy_headers(const sj_headers *from, sj_headers *to) {
     return ok;
 }
 
-void sj_tape_head(sj_tape *tape, int status, const sj_headers *headers, int64_t content_length, const char *target,
-                  sj_tape_news *news) {
+void sj_tape_head(sj_tape *tape, int status, const sj_headers *headers, int64_t content_length,
+                  const char *target, sj_tape_news *news) {
     *news = (sj_tape_news){0};
     sj_tape_begin begin = {.status = status, .content_length = content_length, .target = strdup(target)};
     bool ok = begin.target && copy_headers(headers, &begin.headers);

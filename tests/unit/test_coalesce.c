@@ -60,21 +60,27 @@ typedef struct asked {
     const char *fields[8]; // name, value, ...
 } asked;
 
-static const asked plain = {
-    "Bearer sk-a", "POST", "/v1/chat/completions", "{\"model\":\"m\"}", {"Content-Type", "application/json", "Idempotency-Key", "k1"}};
+static const asked plain = {"Bearer sk-a",
+                            "POST",
+                            "/v1/chat/completions",
+                            "{\"model\":\"m\"}",
+                            {"Content-Type", "application/json", "Idempotency-Key", "k1"}};
 
 static sj_fingerprint print_of(const asked *a, uint64_t key) {
     sj_headers headers;
     sj_headers_init(&headers);
     for (int i = 0; i + 1 < 8 && a->fields[i]; i += 2)
         assert_true(sj_headers_add(&headers, sj_slice_of(a->fields[i]), sj_slice_of(a->fields[i + 1])));
-    sj_question question = {sj_slice_of(a->client), sj_slice_of(a->method), sj_slice_of(a->target), &headers, sj_slice_of(a->body)};
+    sj_question question = {sj_slice_of(a->client), sj_slice_of(a->method), sj_slice_of(a->target), &headers,
+                            sj_slice_of(a->body)};
     sj_fingerprint print = sj_coalesce_fingerprint(&question, key, 2);
     sj_headers_free(&headers);
     return print;
 }
 
-static bool is_like_plain(asked other) { return sj_fingerprint_same(print_of(&plain, 1), print_of(&other, 1)); }
+static bool is_like_plain(asked other) {
+    return sj_fingerprint_same(print_of(&plain, 1), print_of(&other, 1));
+}
 
 static void what_must_be_alike(void **unused) {
     (void)unused;

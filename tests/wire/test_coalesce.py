@@ -1,7 +1,11 @@
 """Retries of clients that join an exchange still in flight, instead of paying twice (BEHAVIOUR 6)."""
 
+import asyncio
 import concurrent.futures
+import os
+import random
 import signal
+import time
 
 import pytest
 from kit import conf
@@ -261,6 +265,21 @@ def test_a_broken_stream_breaks_for_both(pair):
     assert proxy.wait_line(r"event=completed .*result=broken code=stream_broken.*coalesced=")
 
 
+def test_a_rescued_stream_is_rescued_for_both(upstream, serve):
+    up = upstream()
+    gate = up.gate()
+    up.use(after(gate, sse(FIRST, then="close")), sse(FIRST, REST))
+    proxy = serve(conf.one(up, workers=2))
+    with ask(proxy, body=STREAM) as one:
+        up.wait(1)
+        with ask(proxy, RETRY, STREAM) as two:
+            joined(proxy)
+            gate.open()
+            a, b = one.read(), two.read()
+    assert a.whole and b.whole and a.body == b.body and b.body.endswith(DONE) and b"stream_broken" not in b.body
+    assert len(up.log) == 2
+
+
 def test_a_verified_stream_with_signs_of_life(pair):
     route = {"stream": "verified", "keepalive": "1s"}
     proxy, up, gate = pair(lambda gate: sse(FIRST, REST, gates=[gate]), route=route)
@@ -508,3 +527,52 @@ def test_the_sdks_retry_after_a_timeout_joins(pair, stream):
         gate.open()
         assert answer.result(60) == ("Hello" if stream else "first")
     assert len(up.log) == 1
+
+
+# ---- all at once ----------------------------------------------------------------------------------------------------------------
+
+
+async def some_way(call):
+    """Slow enough to be joined, and of every kind."""
+    dice = random.Random(call.index)
+    await asyncio.sleep(dice.random() / 10)
+    events = [delta("x" * dice.choice([10, 3000])) for _ in range(dice.randrange(1, 12))]
+    stream = sse(ROLE, *events, FIRST, REST, pause=dice.random() / 50)
+    await dice.choice([fail(503), chat("first"), stream, stream] if b"stream" in call.request.body else [fail(503), chat("first"), chat("first")])(call)
+
+
+def one_of_many(proxy, dice):
+    body = dice.choice([BODY, STREAM, STREAM + b" "])
+    with ask(proxy, dice.choice([[], RETRY, KEY, KEY + RETRY]), body) as wire:
+        if dice.random() < 0.3:
+            return None
+        answer = wire.head()
+        if dice.random() < 0.2:
+            return answer
+        wire.buffer = answer.raw_head + b"\r\n\r\n" + wire.buffer
+        return wire.read()
+
+
+@pytest.mark.load
+@pytest.mark.parametrize("gone", ["cancel", "drain"])
+def test_many_join_and_leave_and_nothing_is_left(upstream, serve, gone):
+    routes = [{"model": "*", "chain": ["up"], "on_client_gone": gone, "drain_for": "5s", "rescue": "off"}]
+    proxy = serve(conf.one(upstream(some_way), workers=4, routes=routes, drain_timeout="20s"))
+    until = time.monotonic() + float(os.environ.get("SJ_LOAD_SECONDS", 4)) / 2
+
+    def go(seed):
+        dice, got = random.Random(seed), []
+        while time.monotonic() < until:
+            got.append(one_of_many(proxy, dice))
+        return got
+
+    with concurrent.futures.ThreadPoolExecutor(12) as pool:
+        answers = [answer for some in pool.map(go, range(12)) for answer in some if answer]
+    joined_by = [answer.label("coalesced") for answer in answers if answer.label("coalesced")]
+    ids = [answer.label("request-id") for answer in answers]
+    assert len(joined_by) > 10 and len(ids) == len(set(ids)) and not set(joined_by) & {a.label("request-id") for a in answers if a.label("coalesced")}
+    assert {answer.status for answer in answers} <= {200, 503}
+    eventually(lambda: proxy.metric("stormjib_exchanges_in_flight") == 0)
+    assert proxy.metric("stormjib_body_memory_bytes") == 0
+    assert proxy.metric("stormjib_target_in_flight") == 0
+    assert proxy.metric("stormjib_coalesced_total") >= len(joined_by)
