@@ -104,8 +104,7 @@ bool journey_has_another_mend(const sj_journey *j, int64_t now) {
 }
 
 void journey_mend_failed(sj_journey *j, int64_t now, sj_steps *out) {
-    bool more = j->mend == SJ_MEND_REPLAY && now < j->plan.deadline_ms;
-    if (more && set_way(j, SJ_MEND_CONTINUE)) {
+    if (j->mend == SJ_MEND_REPLAY && set_way(j, SJ_MEND_CONTINUE)) {
         begin_way(j, j->broken_word, now, out);
         return;
     }

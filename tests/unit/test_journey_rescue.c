@@ -3,10 +3,15 @@
 
 enum { CONTENT = SJ_SAYS_CONTENT, AGAIN = SJ_SAYS_AGAIN, FINISH = SJ_SAYS_FINISH, PREFILL = 1 << 8 };
 
-static bench breakable(size_t hops) {
-    bench b = bench_calm(hops);
+static bench rescuing(bench b) {
     b.plan.stream = b.plan.rescue = b.plan.rescue_other_model = true;
+    for (size_t i = 0; i < b.plan.hop_count; i++)
+        b.hops[i].model = i + 1;
     return b;
+}
+
+static bench breakable(size_t hops) {
+    return rescuing(bench_calm(hops));
 }
 
 static void stream_ends(bench *b, sj_end end, bool whole, bool lacks_only_done) {
@@ -197,8 +202,7 @@ static void only_targets_of_the_same_model(void **unused) {
 
 static void a_shut_target_is_gone_round(void **unused) {
     (void)unused;
-    bench b = bench_new(2);
-    b.plan.stream = b.plan.rescue = b.plan.rescue_other_model = true;
+    bench b = rescuing(bench_new(2));
     stream_on(&b);
     open_up(&b, 0);
     gives(&b, cut(&b), "fallback b breaker_open; mend 1; start 2 b replay");
@@ -301,15 +305,89 @@ static void where_replay_is_impossible_it_comes_first(void **unused) {
 
 static void it_is_not_waited_for_a_shut_target_while_another_goes_on(void **unused) {
     (void)unused;
-    bench b = bench_new(2);
-    b.plan.stream = b.plan.rescue = b.plan.rescue_other_model = true;
+    bench b = rescuing(bench_new(2));
     b.hops[0].prefill = true;
     stream_on(&b);
-    open_up(&b, 1);
+    int64_t until = open_up(&b, 1);
     gives(&b, cut(&b), "mend 1; start 2 a replay");
     gives(&b, diverge(&b), "cancel 2; start 3 a continue");
     gives(&b, says(&b, CONTENT), "rescued a 0 continuation cut; commit 3");
-    finishes(&b);
+    sj_journey_can_mend(b.journey, true, false);
+    gives(&b, cut(&b), "mend 3; start 4 a replay");
+    gives(&b, diverge(&b), "cancel 4"); // there is no going on: it is waited for
+    assert_int_equal(sj_journey_due_ms(b.journey), until);
+    gives(&b, gone(&b), "");
+    over(&b);
+    bench_free(&b);
+    b = rescuing(bench_new(2));
+    b.hops[0].prefill = true;
+    stream_on(&b);
+    until = open_up(&b, 1);
+    gives(&b, cut(&b), "mend 1; start 2 a replay");
+    gives(&b, answer(&b, 400), ""); // nor would a go on
+    assert_int_equal(sj_journey_due_ms(b.journey), until);
+    gives(&b, gone(&b), "");
+    over(&b);
+    b.hops[1].max_open_wait_ms = 0;
+    b.hops[0].prefill = false;
+    stream_on(&b);
+    gives(&b, cut(&b), "mend 1; start 2 a replay");
+    gives(&b, diverge(&b), "cancel 2; break");
+    assert_int_equal(sj_journey_read(b.journey).hop, 0); // b was only looked at
+    over(&b);
+    bench_free(&b);
+}
+
+static void to_stay_with_a_target_is_no_fallback(void **unused) {
+    (void)unused;
+    bench b = rescuing(bench_new(3));
+    b.hops[1].prefill = true;
+    open_up(&b, 0);
+    gives(&b, go(&b), "fallback b breaker_open; start 1 b");
+    head(&b, 200);
+    gives(&b, says(&b, CONTENT), "commit 1");
+    sj_journey_can_mend(b.journey, true, true);
+    gives(&b, cut(&b), "mend 1; start 2 b replay");
+    gives(&b, diverge(&b), "fallback c diverged; cancel 2; start 3 c replay");
+    gives(&b, diverge(&b), "cancel 3; start 4 b continue");
+    gives(&b, gone(&b), "cancel 4");
+    over(&b);
+    bench_free(&b);
+}
+
+static void each_break_gives_all_another_turn(void **unused) {
+    (void)unused;
+    bench b = breakable(2);
+    b.hops[0].prefill = b.hops[1].prefill = true;
+    stream_on(&b);
+    gives(&b, cut(&b), "mend 1; start 2 a replay");
+    gives(&b, diverge(&b), "fallback b diverged; cancel 2; start 3 b replay");
+    gives(&b, diverge(&b), "cancel 3; start 4 a continue");
+    gives(&b, diverge(&b), "fallback b diverged; cancel 4; start 5 b continue");
+    gives(&b, says(&b, CONTENT), "rescued b 0 continuation cut; commit 5");
+    gives(&b, cut(&b), "mend 5; start 6 b replay");
+    gives(&b, diverge(&b), "cancel 6; start 7 a replay");
+    gives(&b, diverge(&b), "cancel 7; start 8 b continue");
+    gives(&b, diverge(&b), "cancel 8; start 9 a continue");
+    gives(&b, diverge(&b), "cancel 9; break");
+    over(&b);
+    bench_free(&b);
+}
+
+// What he left behind is read on, and not begun anew.
+static void nobody_mends_for_a_client_who_has_left(void **unused) {
+    (void)unused;
+    bench b = breakable(1);
+    b.plan.drain_ms = 30000;
+    stream_on(&b);
+    gone(&b);
+    gives(&b, cut(&b), "break");
+    over(&b);
+    stream_on(&b);
+    gives(&b, cut(&b), "mend 1; start 2 a replay");
+    gives(&b, gone(&b), "cancel 2");
+    over(&b);
+    bench_free(&b);
 }
 
 static void a_target_that_refuses_to_replay_is_not_asked_to_go_on(void **unused) {
@@ -523,6 +601,9 @@ int main(void) {
         cmocka_unit_test(going_on_comes_after_all_replays),
         cmocka_unit_test(where_replay_is_impossible_it_comes_first),
         cmocka_unit_test(it_is_not_waited_for_a_shut_target_while_another_goes_on),
+        cmocka_unit_test(to_stay_with_a_target_is_no_fallback),
+        cmocka_unit_test(each_break_gives_all_another_turn),
+        cmocka_unit_test(nobody_mends_for_a_client_who_has_left),
         cmocka_unit_test(a_target_that_refuses_to_replay_is_not_asked_to_go_on),
         cmocka_unit_test(when_it_is_not_allowed),
         cmocka_unit_test(a_retrying_client_gets_one_attempt_per_target),
