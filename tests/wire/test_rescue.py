@@ -120,6 +120,13 @@ def test_an_attempt_at_it_may_fail_before(plain):
     assert len(plain.up.log) == 4
 
 
+@pytest.mark.parametrize("n", [0, 1, 2])
+def test_an_error_of_what_should_mend_it_is_not_seen(plain, n):
+    plain.up.use(cut(FIRST, 3), sse(*AGAIN[:n], event(answers.error_json("server_error")), then="close"), sse(*FIRST))
+    mended(plain.proxy.post(STREAM))
+    assert len(plain.up.log) == 3
+
+
 def test_characters_may_be_cut_anywhere(plain):
     text = "a\u00e9\u20ac\U0001f600\u4e2d\u6587\U0001f468\u200d\U0001f469"
     bytes_ = b"".join(stream(text[:4], text[4:]))
@@ -255,6 +262,13 @@ def test_the_cause_is_told_not_what_came_of_the_rescue(plain):
     got = plain.proxy.post(STREAM)
     assert broken(got) == "server_error"
     assert b"the first" in got.body and b"the second" not in got.body
+
+
+def test_a_cause_that_was_mended_is_not_told(plain):
+    plain.up.use(sse(*FIRST[:3], event(answers.error_json("server_error", message="the first")), then="close"), cut(FIRST, 4), fail(400))
+    got = plain.proxy.post(STREAM)
+    assert (texts(got.body), broken(got)) == (["Hel", "lo, ", "wor"], "stream_broken")
+    assert b"the first" not in got.body
 
 
 def test_a_refusal_amid_the_stream_is_passed_on(plain):
