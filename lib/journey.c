@@ -158,7 +158,8 @@ void sj_journey_attempt_says(sj_journey *j, int attempt, unsigned says, int64_t 
         return;
     if (speaks && !held_back)
         commit(j, a, now, out);
-    else if ((speaks || says & SJ_SAYS_AGAIN) && !a->content) // the target has shown what it can; the race is over
+    else if ((speaks || says & SJ_SAYS_AGAIN) &&
+             !a->content) // the target has shown what it can; the race is over
         journey_content(j, a, now, out);
 }
 

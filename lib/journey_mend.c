@@ -128,33 +128,20 @@ void journey_mended(sj_journey *j, size_t hop, int64_t now, sj_steps *out) {
     j->rescues++;
 }
 
-static void diverged(sj_journey *j, attempt_state *a, int64_t now, sj_steps *out) {
-    sj_verdict v = {.class = SJ_CLASS_NONE};
-    size_t hop = a->hop;
-    sj_text_copy(v.reason, sizeof v.reason, "diverged");
-    journey_step(out, SJ_STEP_CANCEL)->attempt = a->id;
-    journey_note_attempt(j, a, &v, true, now, out);
-    journey_settle(j, a, SJ_EFFECT_NEUTRAL, false, false, now, out);
-    journey_mend_next(j, hop, false, "diverged", now, out);
-}
-
+// Before it has brought anything new, or after: then that break may be mended too. It did answer, so nothing is held against it.
 void sj_journey_attempt_diverged(sj_journey *j, int attempt, int64_t now, sj_steps *out) {
     out->count = out->note_count = 0;
     attempt_state *a = journey_running(j, attempt);
     if (!a)
         return;
-    if (j->mend) {
-        diverged(j, a, now, out);
-        return;
-    }
-    // It had brought something new before it went astray: that break may be mended too.
-    int id = a->id;
-    size_t hop = a->hop;
     sj_verdict v = {.class = SJ_CLASS_NONE};
+    size_t hop = a->hop;
     sj_text_copy(v.reason, sizeof v.reason, "diverged");
-    journey_step(out, SJ_STEP_CANCEL)->attempt = id;
+    journey_step(out, SJ_STEP_CANCEL)->attempt = attempt;
     journey_note_attempt(j, a, &v, true, now, out);
     journey_settle(j, a, SJ_EFFECT_NEUTRAL, false, false, now, out);
-    if (!journey_mend(j, id, hop, "diverged", now, out))
+    if (j->mend)
+        journey_mend_next(j, hop, false, v.reason, now, out);
+    else if (!journey_mend(j, attempt, hop, v.reason, now, out))
         journey_break(j, false, now, out);
 }

@@ -145,8 +145,9 @@ static void before_it_says_anything_an_attempt_is_as_any_other(void **unused) {
     gives(&b, answer_hint(&b, 429, 3000), "gate a 3000 retry-after; retry a 3378 retry-after 429");
     wakes_after(&b, 3378, "start 6 a replay");
     gives(&b, answer(&b, 503), "break"); // five that count
-    assert_string_equal(trail(&b), "a cut 400ms, a 503 0ms, wait 500ms, a connect 0ms (not sent), a broken 0ms, "
-                                   "wait 1000ms, a 429 0ms, wait 3378ms, a 503 0ms");
+    assert_string_equal(trail(&b),
+                        "a cut 400ms, a 503 0ms, wait 500ms, a connect 0ms (not sent), a broken 0ms, "
+                        "wait 1000ms, a 429 0ms, wait 3378ms, a 503 0ms");
     over(&b);
     bench_free(&b);
 }
@@ -231,7 +232,8 @@ static void an_errors_refusal_is_not_the_end_of_the_chain(void **unused) {
     (void)unused;
     bench b = breakable(2);
     stream_on(&b);
-    gives(&b, error_event(&b, "insufficient_quota"), "fallback b error_event; cancel 1; mend 1; start 2 b replay");
+    gives(&b, error_event(&b, "insufficient_quota"),
+          "fallback b error_event; cancel 1; mend 1; start 2 b replay");
     gives(&b, answer(&b, 400), "break"); // not quiet: what broke it has not been told yet
     over(&b);
     stream_on(&b);
@@ -239,10 +241,12 @@ static void an_errors_refusal_is_not_the_end_of_the_chain(void **unused) {
     over(&b);
     stream_on(&b);
     says(&b, FINISH | SJ_SAYS_ALL_BUT_DONE);
-    gives(&b, error_event(&b, "server_error"), "cancel 1; break quiet"); // nothing is missing that could be asked for
+    gives(&b, error_event(&b, "server_error"),
+          "cancel 1; break quiet"); // nothing is missing that could be asked for
     over(&b);
     stream_on(&b);
-    gives(&b, error_event(&b, "gremlins"), "cancel 1; mend 1; start 2 a replay"); // no caller's error amid an answer
+    gives(&b, error_event(&b, "gremlins"),
+          "cancel 1; mend 1; start 2 a replay"); // no caller's error amid an answer
     head(&b, 200);
     gives(&b, error_event(&b, "gremlins"), "fallback b error:gremlins; cancel 2; start 3 b replay");
     head(&b, 200);

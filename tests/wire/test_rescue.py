@@ -10,6 +10,7 @@ import pytest
 from kit import answers, conf
 from kit.answers import DONE, answer, event, fail, sse
 from kit.client import request
+from kit.proxy import run
 from test_streams import CHAT, STREAM, broken, texts
 
 USER = [{"role": "user", "content": "hi"}]
@@ -537,3 +538,15 @@ def test_the_sdk_sees_one_response(plain):
         events = list(client.responses.create(model="gpt-4.1", input="hi", stream=True))
     assert "".join(e.delta for e in events if e.type == "response.output_text.delta") == HELLO
     assert events[-1].type == "response.completed"
+
+
+# ---- the demonstration ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_demo_shows_it():
+    done = run("demo", "--json", "--fail", "0.15", "--seed", "3", timeout=120)
+    assert done.returncode == 0, done.stderr
+    shown = json.loads(done.stdout)
+    assert shown["direct"]["results"]["answer cut off"] > 10
+    assert shown["events"]["rescues"] > 0
+    assert shown["stormjib"]["results"]["answer cut off"] <= 1
