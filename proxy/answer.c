@@ -100,10 +100,14 @@ static void keep(sj_answer *answer, sj_slice bytes, const sj_answer_listener *li
         answer->lost = answer->deaf = true; // no memory, or more than the slack
         return;
     }
-    if (answer->held.n > hold_max(answer) && !answer->overflowed) {
-        answer->overflowed = true;
+    if (answer->held.n <= hold_max(answer) || answer->overflowed)
+        return;
+    answer->overflowed = true;
+    if (answer->replay && answer->status < 400) { // it cannot be let go into the midst of a stream
+        answer->deaf = true;
+        listener->on_diverged(owner);
+    } else
         listener->on_says(owner, SJ_SAYS_CONTENT | SJ_SAYS_OVERFLOW);
-    }
 }
 
 // Events that follow each other unchanged go on in one piece.

@@ -13,7 +13,7 @@ static void on_timer(uv_timer_t *timer) {
     if (!e->journey)
         return;
     leg *l = exchange_committed_leg(e);
-    if (l)
+    if (l && exchange_now(e) >= sj_journey_due_ms(e->journey))
         exchange_tell_mends(e, l);
     sj_steps steps;
     sj_journey_timer(e->journey, exchange_now(e), &steps);

@@ -19,6 +19,7 @@ static void drop_work(sj_exchange *e) {
 
 void exchange_abandon(sj_exchange *e, const char *why) {
     sj_steps steps;
+    exchange_stop_joining(e);
     sj_journey_abort(e->journey, why, exchange_now(e), &steps);
     exchange_take_notes(e, &steps);
     drop_work(e);

@@ -29,8 +29,15 @@ static bool make_continuation(const sj_exchange *e, const sj_transcript *transcr
     return body.n && body.n <= CONTINUED_BODY_MAX && sj_continuation_body(transcript, body, form, out);
 }
 
+// Only then is it worth looking at what could be asked next: a continuation's body is long.
+static bool may_break(const sj_exchange *e, const leg *l) {
+    const sj_answer *answer = &l->answer;
+    bool runs = answer->committed && !sj_answer_is_whole(answer) && !sj_answer_lacks_only_done(answer);
+    return runs || sj_journey_is_mending(e->journey);
+}
+
 void exchange_tell_mends(sj_exchange *e, const leg *l) {
-    if (!e->context.rescue)
+    if (!e->context.rescue || !may_break(e, l))
         return;
     const sj_transcript *transcript = transcript_of(e, l);
     bool replay = sj_transcript_is_complete(transcript), go_on = false;
