@@ -7,6 +7,8 @@
 
 enum { TRAIL_TEXT_MAX = 1024 };
 
+static const char NO_STREAM[] = "The upstream answered with something else than a stream after the stream had begun.";
+
 static bool add_text(sj_headers *headers, const char *name, const char *value) {
     return sj_headers_add(headers, sj_slice_of(name), sj_slice_of(value));
 }
@@ -144,6 +146,10 @@ static void note_answer(sj_exchange *e, const sj_headers *headers, size_t hop) {
 void exchange_deliver(sj_exchange *e, int status, const sj_headers *headers, sj_slice body, int64_t content_length, size_t hop) {
     sj_headers out;
     sj_headers_init(&out);
+    if (e->head_sent && status < 400) {
+        break_with(e, SJ_REFUSAL_MAX_RETRIES_EXCEEDED, NO_STREAM);
+        return;
+    }
     if (e->head_sent) {
         break_with_answer(e, body);
         return;
@@ -195,7 +201,7 @@ void exchange_commit(sj_exchange *e, leg *l) {
         return;
     }
     if (e->head_sent) {
-        break_with(e, SJ_REFUSAL_MAX_RETRIES_EXCEEDED, "The upstream answered with something else than a stream after the stream had begun.");
+        break_with(e, SJ_REFUSAL_MAX_RETRIES_EXCEEDED, NO_STREAM);
         return;
     }
     sj_headers out;
