@@ -414,6 +414,23 @@ def test_a_reload_changes_nothing_of_it(upstream, serve):
     assert len(other.log) == 0
 
 
+def test_who_reads_along_gets_the_mended_stream_too(upstream, serve):
+    up = upstream()
+    gate, late = held_up(up, sse(*AGAIN))
+    up.use(cut(FIRST, 3), late)
+    proxy = serve(conf.one(up))
+    key = [("Idempotency-Key", "order-1")]
+    with proxy.connect() as one, proxy.connect() as two:
+        one.send(request("POST", CHAT, key, STREAM))
+        up.wait(2)
+        two.send(request("POST", CHAT, [*key, ("x-stainless-retry-count", "1")], STREAM))
+        proxy.wait_line("event=coalesced")
+        gate.open()
+        a, b = one.read(), two.read()
+    mended(a, HELLO + "!")
+    assert (b.whole, b.body, len(up.log)) == (True, a.body, 2)
+
+
 def test_a_slow_reader_slows_what_mends_it(upstream, serve):
     """Far more than fits between the two: it comes whole, and only as it is read."""
     piece, count = "x" * 8000, 1000
