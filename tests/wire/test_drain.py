@@ -83,7 +83,7 @@ def test_it_does_not_wait_longer_than_told(upstream, serve):
     leave(proxy, up, STREAM, first=True)
     up.until_gone(0)
     line = proxy.wait_line(r"event=completed.*result=client_gone.*drained_ms=(\d+)")
-    assert int(line[1]) >= 300
+    assert int(line[1]) >= 299  # two clocks, rounded each
 
 
 def test_nothing_new_is_started(upstream, serve):

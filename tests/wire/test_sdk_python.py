@@ -150,6 +150,7 @@ def test_our_own_errors_are_api_errors_and_not_repeated(upstream, serve, dead_ur
         client.chat.completions.create(model="gpt-4.1", messages=USER)
     assert (caught.value.status_code, caught.value.code, caught.value.type) == (502, "upstream_unreachable", "stormjib_error")
     assert caught.value.response.headers["x-should-retry"] == "false"
+    eventually(lambda: proxy.metric("stormjib_exchanges_total", target="up/gpt-4.1") >= 1)
     assert proxy.metric("stormjib_exchanges_total", target="up/gpt-4.1") == 1
 
 
