@@ -36,10 +36,11 @@ void sj_journey_client_gone(sj_journey *j, int64_t now, sj_steps *out) {
 }
 
 void sj_journey_client_back(sj_journey *j, int64_t deadline_ms, int64_t now) {
+    bool nobody_listened = journey_is_draining(j);
     j->drain_until_ms = INT64_MAX;
     if (j->plan.deadline_ms < deadline_ms)
         j->plan.deadline_ms = deadline_ms;
-    if (j->keepalive_at_ms != INT64_MAX)
+    if (nobody_listened && j->keepalive_at_ms != INT64_MAX)
         j->keepalive_at_ms = now + j->plan.keepalive_ms;
 }
 

@@ -10,6 +10,10 @@ static void on_timer(uv_timer_t *timer) {
         exchange_ask_timer(e);
         return;
     }
+    if (exchange_is_following(e)) {
+        exchange_follow_timer(e);
+        return;
+    }
     if (!e->journey)
         return;
     leg *l = exchange_committed_leg(e);
@@ -26,6 +30,8 @@ void exchange_arm_timer(sj_exchange *e) {
     int64_t due = e->journey ? sj_journey_due_ms(e->journey) : INT64_MAX;
     if (exchange_is_asking(e))
         due = e->joint->ask_until_ms;
+    else if (exchange_is_following(e))
+        due = exchange_follow_due(e);
     if (due == INT64_MAX || (e->timer_at_ms && e->timer_at_ms <= due))
         return;
     if (!e->timer_open) {

@@ -78,6 +78,7 @@ typedef struct joint {
     sj_tape *follows; // the tape it reads, or has read
     int seat;
     bool begun; // its head has gone out
+    int64_t latest_ms; // deadline of those who have joined it
 } joint;
 
 struct sj_exchange {
@@ -170,6 +171,8 @@ bool exchange_is_asking(const sj_exchange *e);
 void exchange_ask_timer(sj_exchange *e);
 void exchange_ask_answered(sj_worker *worker, sj_exchange *e, sj_letter *letter); // e may be NULL: it is over
 bool exchange_is_following(const sj_exchange *e);
+void exchange_follow_timer(sj_exchange *e);
+int64_t exchange_follow_due(const sj_exchange *e);
 void exchange_follow(sj_exchange *e); // as far as its client takes it. Only at the loop's top level
 void exchange_stop_joining(sj_exchange *e);
 void exchange_abort_following(sj_exchange *e);

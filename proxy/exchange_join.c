@@ -211,6 +211,23 @@ void exchange_follow(sj_exchange *e) {
         ;
 }
 
+// Before the answer has begun; then it lasts as long as it does.
+int64_t exchange_follow_due(const sj_exchange *e) {
+    return e->joint->begun ? INT64_MAX : e->deadline_ms;
+}
+
+void exchange_follow_timer(sj_exchange *e) {
+    if (exchange_now(e) < exchange_follow_due(e)) {
+        exchange_arm_timer(e);
+        return;
+    }
+    leave_seat(e);
+    exchange_refuse(e, SJ_REFUSAL_DEADLINE_EXCEEDED,
+                    "The request that this one repeats was not answered within this one's deadline. Raise "
+                    "deadline, or the client's time-out.",
+                    0);
+}
+
 // ---- the end --------------------------------------------------------------------------------------------
 
 void exchange_stop_joining(sj_exchange *e) {

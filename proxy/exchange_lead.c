@@ -61,7 +61,10 @@ static bool takes_in(sj_exchange *e, const sj_letter *ask, int *seat) {
     *seat = sj_tape_join(e->tape, ask->from);
     if (*seat < 0)
         return false;
-    sj_journey_client_back(e->journey, ask->deadline_ms, exchange_now(e));
+    if (e->joint && e->joint->latest_ms < ask->deadline_ms)
+        e->joint->latest_ms = ask->deadline_ms;
+    // A client who is still there is told in his own time.
+    sj_journey_client_back(e->journey, e->left_ns ? ask->deadline_ms : 0, exchange_now(e));
     exchange_arm_timer(e);
     return true;
 }

@@ -55,8 +55,13 @@ void exchange_client_left(sj_exchange *e) {
     if (e->left_ns == 0)
         e->left_ns = (int64_t)uv_hrtime();
     exchange_stop_joining(e);
-    if (!e->journey || exchange_has_readers(e))
+    if (!e->journey)
         return;
+    if (exchange_has_readers(e)) {
+        if (e->joint) // from now on it is for them alone
+            sj_journey_client_back(e->journey, e->joint->latest_ms, exchange_now(e));
+        return;
+    }
     sj_steps steps;
     sj_journey_client_gone(e->journey, exchange_now(e), &steps);
     exchange_take_notes(e, &steps);

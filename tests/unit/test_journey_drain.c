@@ -174,6 +174,19 @@ static void who_comes_back_finds_it_going_on(void **unused) {
     bench_free(&b);
 }
 
+static void who_joins_takes_no_sign_of_life_from_who_is_there(void **unused) {
+    (void)unused;
+    bench b = bench_draining(1, true);
+    b.plan.keepalive_ms = 2000;
+    gives(&b, go(&b), "start 1 a");
+    b.now += 1500;
+    sj_journey_client_back(b.journey, 0, b.now);
+    wakes_after(&b, 500, "keepalive");
+    gives(&b, sj_journey_abort(b.journey, "shutting_down", b.now, &b.steps), "cancel 1");
+    over(&b);
+    bench_free(&b);
+}
+
 static void the_programs_end_ends_it(void **unused) {
     (void)unused;
     bench b = bench_draining(1, true);
@@ -196,6 +209,7 @@ int main(void) {
         cmocka_unit_test(who_waits_or_queues_leaves_at_once),
         cmocka_unit_test(a_race_goes_on_but_none_begins),
         cmocka_unit_test(who_comes_back_finds_it_going_on),
+        cmocka_unit_test(who_joins_takes_no_sign_of_life_from_who_is_there),
         cmocka_unit_test(the_programs_end_ends_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
