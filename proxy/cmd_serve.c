@@ -150,7 +150,11 @@ int sj_cmd_serve(int argc, char **argv) {
         }
     }
     if (optind < argc) {
-        (void)fprintf(stderr, "stormjib: unknown command or argument '%s'; see stormjib --help\n", argv[optind]);
+        const char *what = argv[optind];
+        if (!path && access(what, F_OK) == 0)
+            (void)fprintf(stderr, "stormjib: '%s' is no command; to serve with that file: stormjib -c %s\n", what, what);
+        else
+            (void)fprintf(stderr, "stormjib: unknown command or argument '%s'; see stormjib --help\n", what);
         return EX_USAGE;
     }
     return serve(path);

@@ -115,6 +115,13 @@ def test_a_wrong_command_line_is_a_usage_error(arguments):
     assert done.stderr
 
 
+def test_a_file_without_its_option_is_told_how(tmp_path):
+    file = tmp_path / "shop.conf"
+    file.write_text("")
+    done = run(file)
+    assert done.returncode == 64 and f"stormjib -c {file}" in done.stderr
+
+
 def test_config_documents_every_key():
     done = run("config")
     assert done.returncode == 0
