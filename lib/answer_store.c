@@ -10,10 +10,10 @@ enum { CHAINS = 4096, SHARE_OF_ONE = 8 };
 typedef struct entry entry;
 struct entry {
     sj_stored_answer answer; // first: callers hold a pointer to it
-    atomic_int refs;         // the store's own and the callers'
+    atomic_int refs; // the store's own and the callers'
     uint64_t hash, credential;
     sj_slice path, request; // into bytes
-    char *bytes;            // path, request and answer body behind each other
+    char *bytes; // path, request and answer body behind each other
     size_t weight;
     entry *chain_next;
     entry *newer, *older;
@@ -55,7 +55,8 @@ static sj_slice copy_to(char **at, sj_slice from) {
     return copy;
 }
 
-static entry *entry_new(const sj_answer_key *key, int status, const sj_headers *headers, sj_slice body, bool stream, int64_t now_ms) {
+static entry *entry_new(const sj_answer_key *key, int status, const sj_headers *headers, sj_slice body,
+                        bool stream, int64_t now_ms) {
     entry *e = calloc(1, sizeof *e);
     if (!e)
         return NULL;
@@ -64,7 +65,8 @@ static entry *entry_new(const sj_answer_key *key, int status, const sj_headers *
     e->bytes = malloc(key->path.n + key->body.n + body.n + 1);
     bool ok = e->bytes != NULL;
     for (size_t i = 0; ok && i < headers->count; i++)
-        ok = sj_headers_add(&e->answer.headers, sj_headers_at(headers, i).name, sj_headers_at(headers, i).value);
+        ok = sj_headers_add(&e->answer.headers, sj_headers_at(headers, i).name,
+                            sj_headers_at(headers, i).value);
     if (!ok) {
         entry_unref(e);
         return NULL;
@@ -78,7 +80,8 @@ static entry *entry_new(const sj_answer_key *key, int status, const sj_headers *
     e->answer.stored_ms = now_ms;
     e->credential = key->credential;
     e->hash = hash_of(key);
-    e->weight = sizeof *e + key->path.n + key->body.n + body.n + e->answer.headers.arena.cap + e->answer.headers.cap * sizeof(sj_header_place);
+    e->weight = sizeof *e + key->path.n + key->body.n + body.n + e->answer.headers.arena.cap +
+                e->answer.headers.cap * sizeof(sj_header_place);
     return e;
 }
 
@@ -117,7 +120,8 @@ static void shrink_to(sj_answer_store *store, size_t bytes) {
 
 static entry *find(const sj_answer_store *store, const sj_answer_key *key, uint64_t hash) {
     for (entry *e = store->chains[hash % CHAINS]; e; e = e->chain_next)
-        if (e->hash == hash && e->credential == key->credential && sj_slice_equal(e->path, key->path) && sj_slice_equal(e->request, key->body))
+        if (e->hash == hash && e->credential == key->credential && sj_slice_equal(e->path, key->path) &&
+            sj_slice_equal(e->request, key->body))
             return e;
     return NULL;
 }
@@ -184,8 +188,8 @@ size_t sj_answer_store_share(sj_answer_store *store) {
 
 // ---- putting in and taking out ----------------------------------------------------------------------------------------------------
 
-void sj_answer_store_put(sj_answer_store *store, const sj_answer_key *key, int status, const sj_headers *headers, sj_slice body, bool stream,
-                         int64_t now_ms) {
+void sj_answer_store_put(sj_answer_store *store, const sj_answer_key *key, int status,
+                         const sj_headers *headers, sj_slice body, bool stream, int64_t now_ms) {
     if (key->path.n + key->body.n + body.n > sj_answer_store_share(store))
         return; // nothing that large is copied first
     entry *e = entry_new(key, status, headers, body, stream, now_ms);
@@ -209,7 +213,8 @@ void sj_answer_store_put(sj_answer_store *store, const sj_answer_key *key, int s
         entry_unref(e);
 }
 
-const sj_stored_answer *sj_answer_store_get(sj_answer_store *store, const sj_answer_key *key, int64_t max_age_ms, int64_t now_ms) {
+const sj_stored_answer *sj_answer_store_get(sj_answer_store *store, const sj_answer_key *key,
+                                            int64_t max_age_ms, int64_t now_ms) {
     uint64_t hash = hash_of(key); // a long body is read before the lock, not under it
     pthread_mutex_lock(&store->mutex);
     entry *e = find(store, key, hash);

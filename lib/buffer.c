@@ -34,9 +34,13 @@ bool sj_buffer_append(sj_buffer *buffer, const void *bytes, size_t n) {
     return true;
 }
 
-bool sj_buffer_add(sj_buffer *buffer, sj_slice bytes) { return sj_buffer_append(buffer, bytes.p, bytes.n); }
+bool sj_buffer_add(sj_buffer *buffer, sj_slice bytes) {
+    return sj_buffer_append(buffer, bytes.p, bytes.n);
+}
 
-bool sj_buffer_text(sj_buffer *buffer, const char *text) { return sj_buffer_append(buffer, text, strlen(text)); }
+bool sj_buffer_text(sj_buffer *buffer, const char *text) {
+    return sj_buffer_append(buffer, text, strlen(text));
+}
 
 bool sj_buffer_printf(sj_buffer *buffer, const char *format, ...) {
     va_list args;

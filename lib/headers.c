@@ -73,7 +73,8 @@ void sj_headers_remove(sj_headers *headers, size_t index) {
 
 sj_header sj_headers_at(const sj_headers *headers, size_t index) {
     const sj_header_place *place = &headers->places[index];
-    return (sj_header){{headers->arena.p + place->name, place->name_n}, {headers->arena.p + place->value, place->value_n}};
+    return (sj_header){{headers->arena.p + place->name, place->name_n},
+                       {headers->arena.p + place->value, place->value_n}};
 }
 
 sj_slice sj_headers_get(const sj_headers *headers, const char *name) {

@@ -35,7 +35,9 @@ void sj_hint_gates_set(sj_hint_gates *gates, uint64_t credential, int64_t until_
         return;
     int64_t half = (until_ms - now_ms) / 2;
     gate->until_ms = until_ms;
-    gate->spread_ms = half < STEP_MAX_MS ? STEP_MAX_MS : half < SJ_HINT_GATES_SPREAD_MS ? half : SJ_HINT_GATES_SPREAD_MS;
+    gate->spread_ms = half < STEP_MAX_MS               ? STEP_MAX_MS
+                      : half < SJ_HINT_GATES_SPREAD_MS ? half
+                                                       : SJ_HINT_GATES_SPREAD_MS;
     gate->offset_ms = 0;
     gates->latest_ms = until_ms > gates->latest_ms ? until_ms : gates->latest_ms;
 }

@@ -30,8 +30,7 @@ typedef struct hop_state {
     uint8_t key; // for the attempt that is being started
     int keys_refused;
     bool replayed, continued; // has had its turn at mending the present break
-    bool
-        requested; // asked at least once: counted as a request in its target's budget, the next one is a retry
+    bool requested; // asked at least once: counted in its target's budget, the next one is a retry
 } hop_state;
 
 // How far a stream has got. From SAID_ALL_BUT_DONE on, silence completes it.

@@ -1,7 +1,8 @@
 #include "limiter.h"
 
 static const double CUT = 0.9, MOST_CUT = 0.5;
-static const double ENOUGH = SJ_LIMITER_CUT_TAKES, MOST = 1.6 * SJ_LIMITER_CUT_TAKES; // excess refusals: for a cut; remembered
+static const double ENOUGH = SJ_LIMITER_CUT_TAKES,
+                    MOST = 1.6 * SJ_LIMITER_CUT_TAKES; // excess refusals: for a cut; remembered
 static const double EXCUSE = 0.125; // a success's worth
 enum { EPOCH_MIN_MS = 1000, EPOCH_MAX_MS = 10000, EPOCHS_PER_STEP = 10 };
 

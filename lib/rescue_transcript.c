@@ -157,7 +157,9 @@ void rescue_keep_value(sj_transcript *t, rescue_kind kind, int choice, int part,
 void rescue_keep_first(sj_transcript *t, sj_buffer *place, sj_slice value) {
     if (place->n)
         return;
-    place->max = value.n < MAX_HEAD_VALUE ? value.n : MAX_HEAD_VALUE; // and no byte more: there is one for each open stream
+    place->max = value.n < MAX_HEAD_VALUE
+                     ? value.n
+                     : MAX_HEAD_VALUE; // and no byte more: there is one for each open stream
     if (!sj_buffer_add(place, value))
         rescue_give_up(t);
 }

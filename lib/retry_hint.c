@@ -115,8 +115,7 @@ static resets read_resets(const answer *a) {
             continue;
         if (found.first_ms == 0 || ms < found.first_ms)
             found.first_ms = ms;
-        if (ms > found.last_exhausted_ms &&
-            is_exhausted(a->headers, sj_slice_from(header.name, prefix.n)))
+        if (ms > found.last_exhausted_ms && is_exhausted(a->headers, sj_slice_from(header.name, prefix.n)))
             found.last_exhausted_ms = ms;
     }
     return found;

@@ -92,7 +92,8 @@ static size_t count_lines(sj_slice text) {
 // True: something went out.
 static bool write_held(sj_log *log) {
     bool broken = !log->sink;
-    size_t n = log->sink && log->held.n ? sj_log_sink_write(log->sink, sj_buffer_slice(&log->held), &broken) : 0;
+    size_t n =
+        log->sink && log->held.n ? sj_log_sink_write(log->sink, sj_buffer_slice(&log->held), &broken) : 0;
     sj_buffer_consume(&log->held, n);
     if (broken && log->held.n) {
         log->dropped += count_lines(sj_buffer_slice(&log->held));

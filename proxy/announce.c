@@ -70,6 +70,7 @@ void sj_announce_reload(sj_announcer *announcer, bool ok, sj_slice lines) {
     if (ok)
         lines = behind(lines, message);
     sj_announce(announcer, ok ? SJ_LOG_WARN : SJ_LOG_ERROR, "config", lines);
-    sj_log_event(announcer->log, ok ? SJ_LOG_INFO : SJ_LOG_ERROR, "reload", sj_log_bool("ok", ok), sj_log_slice("message", message));
+    sj_log_event(announcer->log, ok ? SJ_LOG_INFO : SJ_LOG_ERROR, "reload", sj_log_bool("ok", ok),
+                 sj_log_slice("message", message));
     (void)sj_log_flush(announcer->log);
 }

@@ -13,9 +13,12 @@ enum {
 };
 
 void sj_answer_init(sj_answer *answer, const sj_answer_context *context) {
-    size_t held_max = context->verified && context->inspect_max < VERIFIED_MAX ? VERIFIED_MAX : context->inspect_max;
+    size_t held_max =
+        context->verified && context->inspect_max < VERIFIED_MAX ? VERIFIED_MAX : context->inspect_max;
     // One event may be as long as inspect_max, and come when almost as much as allowed is held already.
-    *answer = (sj_answer){.context = *context, .content_length = -1, .held = sj_buffer_with_max(held_max + context->inspect_max + HELD_SLACK)};
+    *answer = (sj_answer){.context = *context,
+                          .content_length = -1,
+                          .held = sj_buffer_with_max(held_max + context->inspect_max + HELD_SLACK)};
     sj_headers_init(&answer->headers);
     sj_completion_init(&answer->completion, context->protocol, context->choices);
 }
@@ -36,16 +39,21 @@ static bool is_event_stream(const sj_headers *headers) {
     return type.n >= sse.n && sj_slice_equal_nocase((sj_slice){type.p, sse.n}, sse);
 }
 
-static bool has_event_protocol(sj_protocol protocol) { return protocol != SJ_PROTOCOL_OPAQUE && protocol != SJ_PROTOCOL_JSON; }
+static bool has_event_protocol(sj_protocol protocol) {
+    return protocol != SJ_PROTOCOL_OPAQUE && protocol != SJ_PROTOCOL_JSON;
+}
 
 static sj_answer_mode mode_for(const sj_answer *answer) {
     sj_coding coding = sj_coding_of(sj_headers_get(&answer->headers, "Content-Encoding"));
     if (answer->status >= 400)
         return SJ_ANSWER_WHOLE;
-    if (!answer->context.generation || answer->status < 200 || answer->status >= 300 || answer->context.protocol == SJ_PROTOCOL_OPAQUE)
+    if (!answer->context.generation || answer->status < 200 || answer->status >= 300 ||
+        answer->context.protocol == SJ_PROTOCOL_OPAQUE)
         return SJ_ANSWER_OPAQUE;
     if (is_event_stream(&answer->headers))
-        return coding == SJ_CODING_IDENTITY && has_event_protocol(answer->context.protocol) ? SJ_ANSWER_STREAM : SJ_ANSWER_OPAQUE;
+        return coding == SJ_CODING_IDENTITY && has_event_protocol(answer->context.protocol)
+                   ? SJ_ANSWER_STREAM
+                   : SJ_ANSWER_OPAQUE;
     return coding == SJ_CODING_OTHER ? SJ_ANSWER_OPAQUE : SJ_ANSWER_WHOLE;
 }
 
@@ -80,7 +88,9 @@ bool sj_answer_mends(sj_answer *answer, sj_transcript *transcript, sj_replay_mod
     return answer->replay != NULL;
 }
 
-bool sj_answer_is_inspected(const sj_answer *answer) { return answer->mode == SJ_ANSWER_STREAM || answer->mode == SJ_ANSWER_WHOLE; }
+bool sj_answer_is_inspected(const sj_answer *answer) {
+    return answer->mode == SJ_ANSWER_STREAM || answer->mode == SJ_ANSWER_WHOLE;
+}
 
 // ---- bytes ----------------------------------------------------------------------------------------------------------------------
 
@@ -124,7 +134,8 @@ static void flush_run(sj_answer *answer, run *r, const sj_answer_listener *liste
     *r = (run){0};
 }
 
-static void extend_run(sj_answer *answer, run *r, sj_slice raw, const sj_answer_listener *listener, void *owner) {
+static void extend_run(sj_answer *answer, run *r, sj_slice raw, const sj_answer_listener *listener,
+                       void *owner) {
     if (r->bytes.n && r->bytes.p + r->bytes.n == raw.p) {
         r->bytes.n += raw.n;
         return;
@@ -146,7 +157,8 @@ static void remember(sj_answer *answer, const sj_sse_event *event) {
 }
 
 // Of what mends a stream: the part that the client lacks.
-static void mend(sj_answer *answer, const sj_sse_event *event, unsigned says, run *r, const sj_answer_listener *listener, void *owner) {
+static void mend(sj_answer *answer, const sj_sse_event *event, unsigned says, run *r,
+                 const sj_answer_listener *listener, void *owner) {
     sj_slice rest;
     switch (sj_replay_event(answer->replay, event, &rest)) {
     case SJ_REPLAY_SWALLOWED:
@@ -166,14 +178,17 @@ static void mend(sj_answer *answer, const sj_sse_event *event, unsigned says, ru
     }
 }
 
-static void read_error(sj_answer *answer, const sj_sse_event *event, unsigned says, run *r, const sj_answer_listener *listener, void *owner) {
+static void read_error(sj_answer *answer, const sj_sse_event *event, unsigned says, run *r,
+                       const sj_answer_listener *listener, void *owner) {
     r->says |= says & ~(unsigned)SJ_SAYS_ERROR;
     flush_run(answer, r, listener, owner);
-    if (listener->on_error(owner, answer->completion.error_code, answer->completion.error_message, event->raw))
+    if (listener->on_error(owner, answer->completion.error_code, answer->completion.error_message,
+                           event->raw))
         keep(answer, event->raw, listener, owner);
 }
 
-static void read_event(sj_answer *answer, const sj_sse_event *event, run *r, const sj_answer_listener *listener, void *owner) {
+static void read_event(sj_answer *answer, const sj_sse_event *event, run *r,
+                       const sj_answer_listener *listener, void *owner) {
     unsigned says = 0;
     if (event->oversize)
         says = SJ_SAYS_CONTENT;
@@ -255,7 +270,8 @@ static void inspect_whole(sj_answer *answer, sj_attempt_facts *facts) {
         readable = sj_inflate(coding, body, &plain);
         body = sj_buffer_slice(&plain);
     }
-    bool damaged = !readable && coding != SJ_CODING_OTHER && plain.n < INFLATED_MAX / 2; // else it is only too large to look into
+    bool damaged = !readable && coding != SJ_CODING_OTHER &&
+                   plain.n < INFLATED_MAX / 2; // else it is only too large to look into
     if (damaged && answer->status < 300) {
         facts->inspected = true;
         facts->finding = SJ_FINDING_NOT_JSON;

@@ -12,16 +12,17 @@
 #include <sysexits.h>
 #include <unistd.h>
 
-static const char help[] =
-    "Usage: stormjib [-c FILE]\n"
-    "Serves: a local proxy that makes OpenAI-format APIs dependable. Point your application's base URL at http://127.0.0.1:8080/v1.\n"
-    "\n"
-    "  -c, --config FILE  the configuration; without it, from the environment:\n"
-    "                     OPENAI_API_KEY, and STORMJIB_UPSTREAM or OPENAI_BASE_URL (default https://api.openai.com/v1)\n"
-    "  -h, --help         this text\n"
-    "\n"
-    "SIGHUP reloads the file, SIGTERM and SIGINT drain and end (twice: at once).\n"
-    "Other commands: demo, mock, check, health, config; each takes --help.\n";
+static const char help[] = "Usage: stormjib [-c FILE]\n"
+                           "Serves: a local proxy that makes OpenAI-format APIs dependable. Point your "
+                           "application's base URL at http://127.0.0.1:8080/v1.\n"
+                           "\n"
+                           "  -c, --config FILE  the configuration; without it, from the environment:\n"
+                           "                     OPENAI_API_KEY, and STORMJIB_UPSTREAM or OPENAI_BASE_URL "
+                           "(default https://api.openai.com/v1)\n"
+                           "  -h, --help         this text\n"
+                           "\n"
+                           "SIGHUP reloads the file, SIGTERM and SIGINT drain and end (twice: at once).\n"
+                           "Other commands: demo, mock, check, health, config; each takes --help.\n";
 
 static void print(FILE *out, const sj_buffer *text) {
     if (text->n)
@@ -41,13 +42,16 @@ static void say_ready(sj_announcer *announcer, const sj_config *config, const sj
     for (size_t i = 0; i < config->listen_count; i++) {
         const sj_listen *listen = &config->listens[i];
         if (listen->unix_path)
-            sj_announce_as(announcer, SJ_LOG_INFO, "listening", "stormjib " SJ_VERSION " listening on unix:%s", listen->unix_path);
+            sj_announce_as(announcer, SJ_LOG_INFO, "listening",
+                           "stormjib " SJ_VERSION " listening on unix:%s", listen->unix_path);
         else
-            sj_announce_as(announcer, SJ_LOG_INFO, "listening", "stormjib " SJ_VERSION " listening on http://%s:%d/v1", listen->host,
+            sj_announce_as(announcer, SJ_LOG_INFO, "listening",
+                           "stormjib " SJ_VERSION " listening on http://%s:%d/v1", listen->host,
                            listen->port ? listen->port : sj_server_port(server));
     }
     if (config->admin_enabled && !config->admin.unix_path)
-        sj_announce_as(announcer, SJ_LOG_INFO, "listening", "admin on http://%s:%d/", config->admin.host, sj_server_admin_port(server));
+        sj_announce_as(announcer, SJ_LOG_INFO, "listening", "admin on http://%s:%d/", config->admin.host,
+                       sj_server_admin_port(server));
 }
 
 static void reload(sj_announcer *announcer, sj_server *server) {
@@ -87,8 +91,9 @@ static int wait_for_signals(sj_announcer *announcer, sj_server **server, const s
     sigemptyset(&again);
     sigaddset(&again, SIGTERM);
     sigaddset(&again, SIGINT);
-    sj_announce(announcer, SJ_LOG_INFO, "draining",
-                SJ_SLICE("draining: running exchanges finish, new ones are refused; a second signal ends at once"));
+    sj_announce(
+        announcer, SJ_LOG_INFO, "draining",
+        SJ_SLICE("draining: running exchanges finish, new ones are refused; a second signal ends at once"));
     pthread_sigmask(SIG_UNBLOCK, &again, NULL);
     sj_server_drain(*server);
     pthread_sigmask(SIG_BLOCK, &again, NULL); // before it is freed
@@ -138,7 +143,8 @@ static int serve(const char *path) {
 }
 
 int sj_cmd_serve(int argc, char **argv) {
-    static const struct option options[] = {{"config", required_argument, NULL, 'c'}, {"help", no_argument, NULL, 'h'}, {0}};
+    static const struct option options[] = {
+        {"config", required_argument, NULL, 'c'}, {"help", no_argument, NULL, 'h'}, {0}};
     const char *path = NULL;
     int option;
     while ((option = getopt_long(argc, argv, "c:h", options, NULL)) != -1) {
@@ -152,7 +158,8 @@ int sj_cmd_serve(int argc, char **argv) {
     if (optind < argc) {
         const char *what = argv[optind];
         if (!path && access(what, F_OK) == 0)
-            (void)fprintf(stderr, "stormjib: '%s' is no command; to serve with that file: stormjib -c %s\n", what, what);
+            (void)fprintf(stderr, "stormjib: '%s' is no command; to serve with that file: stormjib -c %s\n",
+                          what, what);
         else
             (void)fprintf(stderr, "stormjib: unknown command or argument '%s'; see stormjib --help\n", what);
         return EX_USAGE;

@@ -88,7 +88,8 @@ bool sj_config_load_text(sj_slice text, const char *name, const char *include_di
 
 bool sj_config_load(const char *path, sj_config **config, sj_buffer *error, sj_buffer *warnings) {
     *config = NULL;
-    sj_loader loader = {.path = path, .listens_by_environment = path != NULL, .error = error, .warnings = warnings};
+    sj_loader loader = {
+        .path = path, .listens_by_environment = path != NULL, .error = error, .warnings = warnings};
     char *folder = path ? strdup(path) : NULL; // dirname writes into it
     loader.include_dir = folder ? dirname(folder) : NULL;
     sj_buffer text = sj_buffer_with_max(SJ_CONFIG_MAX_BYTES + 1);

@@ -4,7 +4,8 @@
 
 enum { DRAIN_FOR_MS = 30 * 1000, STORE_MAX_BYTES = 64 * 1024 * 1024 }; // the defaults
 
-static void idle(sj_loader *loader, const sj_given *given, const sj_block *block, const char *key, const char *why) {
+static void idle(sj_loader *loader, const sj_given *given, const sj_block *block, const char *key,
+                 const char *why) {
     if (sj_key_given(given, block, key))
         sj_config_warn(loader, given->setting, key, "has no effect: %s", why);
 }
@@ -14,7 +15,8 @@ static void idle(sj_loader *loader, const sj_given *given, const sj_block *block
 static bool is_used(const sj_config *config, size_t upstream, bool for_rescue) {
     for (size_t r = 0; r < config->route_count; r++)
         for (size_t h = 0; h < config->routes[r].hop_count; h++)
-            if (config->routes[r].hops[h].upstream == upstream && !(for_rescue && config->routes[r].rescue == SJ_RESCUE_OFF))
+            if (config->routes[r].hops[h].upstream == upstream &&
+                !(for_rescue && config->routes[r].rescue == SJ_RESCUE_OFF))
                 return true;
     return false;
 }
@@ -24,7 +26,8 @@ static void look_at_keys(sj_loader *loader, const sj_upstream_source *source) {
     for (size_t i = 0; i < v->api_key_count; i++)
         for (size_t k = 0; k < i; k++)
             if (strcmp(v->api_keys[i], v->api_keys[k]) == 0)
-                sj_config_warn(loader, source->given.setting, "api_keys", "has the same key at places %zu and %zu", k + 1, i + 1);
+                sj_config_warn(loader, source->given.setting, "api_keys",
+                               "has the same key at places %zu and %zu", k + 1, i + 1);
     if (v->auth == SJ_AUTH_KEY)
         return;
     if (strcasecmp(v->api_key_header, "Authorization") != 0)
@@ -38,7 +41,8 @@ static void look_at_upstream(sj_loader *loader, size_t index) {
     if (!is_used(config, index, false))
         sj_config_warn(loader, source->given.setting, NULL, "is in no route's chain: nothing is sent there");
     else if (source->v.prefill && !is_used(config, index, true))
-        idle(loader, &source->given, &sj_block_upstream, "prefill", "the routes that lead here have rescue = \"off\"");
+        idle(loader, &source->given, &sj_block_upstream, "prefill",
+             "the routes that lead here have rescue = \"off\"");
     look_at_keys(loader, source);
     if (!source->v.embedded && strncmp(source->v.base_url, "https:", 6) != 0)
         idle(loader, &source->given, &sj_block_upstream, "ca_file", "base_url is not https");
@@ -77,7 +81,8 @@ static void look_at_retry(sj_loader *loader, const sj_retry_block *block, sj_bac
         idle(loader, &block->given, &sj_block_retry, "jitter", "it is of strategy \"jitter\"");
     if (strategy != SJ_BACKOFF_PLUS_RANDOM && b->random_max_ms != d->random_max_ms)
         idle(loader, &block->given, &sj_block_retry, "random_max", "it is of strategy \"plus_random\"");
-    bool grows = strategy != SJ_BACKOFF_FIXED && strategy != SJ_BACKOFF_LINEAR && strategy != SJ_BACKOFF_DECORRELATED;
+    bool grows =
+        strategy != SJ_BACKOFF_FIXED && strategy != SJ_BACKOFF_LINEAR && strategy != SJ_BACKOFF_DECORRELATED;
     if (!grows && b->exponential_base != d->exponential_base)
         idle(loader, &block->given, &sj_block_retry, "exponential_base", "the strategy does not grow by it");
 }
@@ -108,7 +113,8 @@ static void look_at_top(sj_loader *loader) {
     if (!chained)
         idle(loader, &loaded->given, &sj_block_top, "fallback_gate", "no chain has a second target");
     if (!chained && config_setting_get_member(loaded->given.setting, "sticky"))
-        sj_config_warn(loader, loaded->given.setting, "sticky", "has no effect: no chain has a second target");
+        sj_config_warn(loader, loaded->given.setting, "sticky",
+                       "has no effect: no chain has a second target");
     if (!stores && config->store_max_bytes != STORE_MAX_BYTES)
         sj_config_warn(loader, loaded->given.setting, "store", "has no effect: no route has stale_if_error");
     if (!config->admin_enabled)
@@ -131,7 +137,8 @@ void sj_config_tell_idle(sj_loader *loader) {
     }
     look_at_switch(loader, &loaded->breaker.given, &sj_block_breaker, breakers);
     look_at_switch(loader, &loaded->budget.given, &sj_block_budget, budgets);
-    look_at_switch(loader, &loaded->global_breaker.given, &sj_block_global_breaker, loaded->global_breaker.v.enabled);
+    look_at_switch(loader, &loaded->global_breaker.given, &sj_block_global_breaker,
+                   loaded->global_breaker.v.enabled);
     for (size_t i = 0; i < loaded->route_count; i++)
         look_at_route(loader, &loaded->routes[i]);
 }

@@ -54,8 +54,7 @@ static void resolve_admin(sj_loader *loader) {
     }
     config->admin_enabled = true;
     if (!sj_listen_is_loopback(&config->admin) && !config->admin_token)
-        sj_config_fault(loader, root, "admin",
-                        "is reachable from other machines; set %s, or use 127.0.0.1",
+        sj_config_fault(loader, root, "admin", "is reachable from other machines; set %s, or use 127.0.0.1",
                         loader->path ? "admin_token = \"${NAME}\"" : "STORMJIB_ADMIN_TOKEN");
     for (size_t i = 0; i < config->listen_count; i++) {
         bool any_port = !config->admin.unix_path && config->admin.port == 0;
@@ -167,7 +166,8 @@ static int cores(void) {
     return count < 1 ? 1 : count > 256 ? 256 : count;
 }
 
-static sj_price *prices_of(sj_loader *loader, const sj_price_source *sources, size_t source_count, size_t *count) {
+static sj_price *prices_of(sj_loader *loader, const sj_price_source *sources, size_t source_count,
+                           size_t *count) {
     sj_price *prices = sj_config_alloc(loader, (source_count + 1) * sizeof *prices);
     for (*count = 0; *count < source_count && prices; (*count)++) {
         prices[*count] = sources[*count].v;
@@ -181,7 +181,8 @@ static void resolve_prices(sj_loader *loader) {
     sj_loaded *loaded = loader->loaded;
     sj_config *config = &loaded->config;
     config->prices = prices_of(loader, loaded->prices, loaded->price_count, &config->price_count);
-    config->compare_prices = prices_of(loader, loaded->compare_prices, loaded->compare_price_count, &config->compare_price_count);
+    config->compare_prices =
+        prices_of(loader, loaded->compare_prices, loaded->compare_price_count, &config->compare_price_count);
 }
 
 void sj_config_resolve(sj_loader *loader) {

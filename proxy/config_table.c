@@ -136,7 +136,8 @@ static const sj_key context_keys[] = {
 
 static const sj_key price_keys[] = {
     {"model", SJ_KEY_STRING, .required = true, AT(sj_price_source, v.model), .min = 1, .max = 255,
-     .example = "gpt-4.1*", .help = "glob on the model's name, or on \"upstream/model\"; the first match holds"},
+     .example = "gpt-4.1*",
+     .help = "glob on the model's name, or on \"upstream/model\"; the first match holds"},
     {"input", SJ_KEY_FLOAT, .required = true, AT(sj_price_source, v.input), .max = MANY, .example = "8.0",
      .help = "US dollars per 1M tokens"},
     {"output", SJ_KEY_FLOAT, .required = true, AT(sj_price_source, v.output), .max = MANY, .example = "8.0",
@@ -152,7 +153,8 @@ static const sj_key upstream_keys[] = {
     {"api_key", SJ_KEY_SECRET, AT(sj_upstream_source, api_key), .min = 1, .max = 4096,
      .example = "${OPENAI_API_KEY}", .help = "our credential there"},
     {"api_keys", SJ_KEY_SECRETS, AT(sj_upstream_source, v.api_keys), .min = 1, .max = 64,
-     .example = "${KEY_A},${KEY_B}", .help = "several: one that is refused (401, 403, 429, quota) gives way to the next and rests"},
+     .example = "${KEY_A},${KEY_B}",
+     .help = "several: one that is refused (401, 403, 429, quota) gives way to the next and rests"},
     {"auth", SJ_KEY_ENUM, AT(sj_upstream_source, v.auth), .names = auth_names, .example = "key",
      .help = "\"key\" is the default with api_key, \"client\" passes the client's own credential on, "
              "\"none\" sends none; "
@@ -231,7 +233,8 @@ static const sj_key route_keys[] = {
      .help = "exchanges of this route at once, waits between attempts included; 0 = no bound of its own"},
     {"stale_if_error", SJ_KEY_DURATION, AT(sj_route_source, v.stale_if_error_ms), .text = "0s",
      .max = 365 * DAY,
-     .help = "when nothing answers, a stored answer to the same request (temperature 0, embeddings) up to this old; 0s = off"},
+     .help = "when nothing answers, a stored answer to the same request (temperature 0, embeddings) up to "
+             "this old; 0s = off"},
     {"degraded", SJ_KEY_TEXT, AT(sj_route_source, v.degraded), .min = 1, .max = SJ_CONFIG_MAX_TEXT,
      .example = "The assistant is busy. Please try again in a minute.",
      .help = "when nothing answers, this text as a well-formed completion, labelled x-stormjib-degraded"},
@@ -276,7 +279,9 @@ static const sj_key limits_keys[] = {
     {"header_timeout", SJ_KEY_DURATION, AT(sj_loaded, config.header_timeout_ms), .text = "30s",
      .min = 10 * MS, .max = HOUR, .help = "for a request's headers to be complete"},
     {"body_timeout", SJ_KEY_DURATION, AT(sj_loaded, config.body_timeout_ms), .text = "60s", .min = 10 * MS,
-     .max = DAY, .help = "in this time a request body ends or brings another 64 KiB, and a client takes some of its answer"},
+     .max = DAY,
+     .help =
+         "in this time a request body ends or brings another 64 KiB, and a client takes some of its answer"},
     {"keepalive_timeout", SJ_KEY_DURATION, AT(sj_loaded, config.keepalive_timeout_ms), .text = "75s",
      .min = 10 * MS, .max = DAY, .help = "for the next request on an idle connection"},
     {"body_memory", SJ_KEY_SIZE, AT(sj_loaded, config.body_memory_bytes), .text = "512MiB", .min = MIB,
@@ -346,7 +351,8 @@ static const sj_key top_keys[] = {
     {"limits", SJ_KEY_GROUP, .block = &sj_block_limits, .help = "what the client side may take"},
     {"log", SJ_KEY_GROUP, .block = &sj_block_log, .help = "log lines"},
     {"prices", SJ_KEY_GROUPS, AT(sj_loaded, prices), .max = 1000, .block = &sj_block_price,
-     .help = "what is paid: each answer's cost goes into the log and the metrics, and what a cheaper target of the chain saved"},
+     .help = "what is paid: each answer's cost goes into the log and the metrics, and what a cheaper target "
+             "of the chain saved"},
     {"compare_prices", SJ_KEY_GROUPS, AT(sj_loaded, compare_prices), .max = 1000, .block = &sj_block_price,
      .help = "another price list for the same models, such as the maker's: what was saved against it"},
 };

@@ -47,7 +47,8 @@ static bool mock_rules(const sj_demo_options *options, sj_mock_rules *rules) {
     rules->seed = options->seed;
     rules->words = SJ_DEMO_WORDS;
     rules->tokens_per_second = 500;
-    static const char mix[] = "2*429, 429; retry-after-ms=60, 2*500, 2*503, reset, cut, cut-close, cut-reset, error-body, empty";
+    static const char mix[] =
+        "2*429, 429; retry-after-ms=60, 2*500, 2*503, reset, cut, cut-close, cut-reset, error-body, empty";
     sj_buffer error = sj_buffer_with_max(MAX_MESSAGES);
     bool ok = sj_mock_rules_set(rules, SJ_SLICE("mix"), SJ_SLICE(mix), &error) &&
               sj_mock_delay_parse(SJ_SLICE("lognormal:20ms,0.4"), &rules->latency);

@@ -144,7 +144,8 @@ static void save(sj_exchange *e, leg *l) {
 static void carry_out_step(sj_exchange *e, const sj_step *s) {
     leg *l = leg_of(e, s->attempt);
     char message[1536];
-    bool may_tell_error = s->kind == SJ_STEP_REFUSE || s->kind == SJ_STEP_DELIVER || s->kind == SJ_STEP_DELIVER_SAVED;
+    bool may_tell_error =
+        s->kind == SJ_STEP_REFUSE || s->kind == SJ_STEP_DELIVER || s->kind == SJ_STEP_DELIVER_SAVED;
     if (may_tell_error && exchange_has_stand_in(e) && exchange_stand_in(e, s))
         return;
     switch (s->kind) {

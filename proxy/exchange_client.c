@@ -134,7 +134,8 @@ static void on_end(void *owner, bool complete) {
     sj_exchange *e = owner;
     assert(e->magic == EXCHANGE_MAGIC);
     e->call = NULL;
-    bool good = e->end == END_RUNNING || e->end == END_ANSWERED || e->end == END_STALE || e->end == END_DEGRADED;
+    bool good =
+        e->end == END_RUNNING || e->end == END_ANSWERED || e->end == END_STALE || e->end == END_DEGRADED;
     if (good && !complete)
         e->end = END_CLIENT_GONE;
     else if (e->end == END_RUNNING)

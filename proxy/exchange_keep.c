@@ -24,8 +24,8 @@ static uint64_t asker(const sj_exchange *e) {
 }
 
 bool exchange_has_question(const sj_exchange *e) {
-    return (e->call || exchange_has_readers(e)) && e->route && e->route->stale_if_error_ms > 0 && sj_setup_store(e->setup) &&
-           e->context.generation && sj_stale_is_repeatable(e->path, &e->facts);
+    return (e->call || exchange_has_readers(e)) && e->route && e->route->stale_if_error_ms > 0 &&
+           sj_setup_store(e->setup) && e->context.generation && sj_stale_is_repeatable(e->path, &e->facts);
 }
 
 bool exchange_question(const sj_exchange *e, sj_buffer *room, sj_answer_key *key) {

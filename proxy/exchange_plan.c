@@ -60,7 +60,8 @@ static bool is_clients_origin(const sj_exchange *e, size_t upstream) {
     const sj_upstream_config *config = &exchange_config(e)->upstreams[upstream];
     if (config->auth == SJ_AUTH_CLIENT)
         return true;
-    return config->auth != SJ_AUTH_NONE && sj_setup_same_origin(e->setup, upstream, e->route->hops[0].upstream);
+    return config->auth != SJ_AUTH_NONE &&
+           sj_setup_same_origin(e->setup, upstream, e->route->hops[0].upstream);
 }
 
 static bool sends_client_credential(const sj_exchange *e, size_t upstream) {
@@ -77,8 +78,9 @@ static bool add_hop(sj_exchange *e, size_t i) {
     sj_hop made = sj_setup_hop(e->setup, e->route, i, model, e->facts.stream, exchange_now(e));
     if (!made.target)
         return false;
-    made.credential = sends_client_credential(e, hop->upstream) ? sj_setup_hash(e->setup, client_credential(e))
-                                                                : sj_setup_key_hash(e->setup, hop->upstream);
+    made.credential = sends_client_credential(e, hop->upstream)
+                          ? sj_setup_hash(e->setup, client_credential(e))
+                          : sj_setup_key_hash(e->setup, hop->upstream);
     made.rewrites_model = rewrites;
     e->requests[i] = (hop_request){.upstream = hop->upstream, .model = rewrites ? hop->model : NULL};
     e->hops[i] = made;
@@ -137,15 +139,18 @@ static int64_t likely_tokens(const sj_exchange *e) {
 // Held back until it is complete: by the route, or for this request. Streams of unknown protocol are never complete, and never held.
 static bool is_verified(const sj_exchange *e) {
     sj_slice asked = sj_headers_get(e->headers, "x-stormjib-stream");
-    bool wanted = asked.p ? sj_slice_equal_nocase(asked, SJ_SLICE("verified")) : e->route->stream == SJ_STREAM_VERIFIED;
+    bool wanted =
+        asked.p ? sj_slice_equal_nocase(asked, SJ_SLICE("verified")) : e->route->stream == SJ_STREAM_VERIFIED;
     bool known = e->context.protocol != SJ_PROTOCOL_OPAQUE && e->context.protocol != SJ_PROTOCOL_JSON;
     return wanted && known && e->facts.stream;
 }
 
 static int64_t keepalive_ms(const sj_exchange *e) {
-    if (!e->facts.stream || !e->context.generation || e->context.protocol == SJ_PROTOCOL_OPAQUE || e->context.protocol == SJ_PROTOCOL_JSON)
+    if (!e->facts.stream || !e->context.generation || e->context.protocol == SJ_PROTOCOL_OPAQUE ||
+        e->context.protocol == SJ_PROTOCOL_JSON)
         return 0;
-    return e->route->keepalive_ms > 0 || !e->context.verified ? e->route->keepalive_ms : VERIFIED_KEEPALIVE_MS;
+    return e->route->keepalive_ms > 0 || !e->context.verified ? e->route->keepalive_ms
+                                                              : VERIFIED_KEEPALIVE_MS;
 }
 
 // Only what may be asked again, and is not held back anyway.
@@ -161,7 +166,8 @@ static bool make_journey(sj_exchange *e) {
     plan.hops = e->hops;
     plan.hop_count = e->hop_count;
     e->client = sj_setup_hash(e->setup, exchange_client_name(e));
-    plan.waiter = (sj_waiter){.worker = e->worker->index, .exchange_id = e->id, .client = e->client, .tokens = likely_tokens(e)};
+    plan.waiter = (sj_waiter){
+        .worker = e->worker->index, .exchange_id = e->id, .client = e->client, .tokens = likely_tokens(e)};
     plan.repeat = repeat_of(e);
     plan.movable = e->facts.is_object && !e->facts.model_spans_overflow && e->facts.model_span_count > 0;
     plan.bound = e->facts.bound_to_upstream;
@@ -183,7 +189,8 @@ static bool make_journey(sj_exchange *e) {
 }
 
 plan_fault exchange_plan(sj_exchange *e) {
-    static const plan_fault no_memory = {SJ_REFUSAL_OVERLOADED, "Out of memory. Try again after Retry-After."};
+    static const plan_fault no_memory = {SJ_REFUSAL_OVERLOADED,
+                                         "Out of memory. Try again after Retry-After."};
     sj_slice body = e->body ? sj_body_bytes(e->body) : (sj_slice){NULL, 0};
     if (body.n)
         sj_request_facts_read(body, &e->facts);
@@ -193,7 +200,8 @@ plan_fault exchange_plan(sj_exchange *e) {
     e->context.inspect_max = exchange_config(e)->inspect_max_bytes;
     e->route = sj_config_route(exchange_config(e), e->path, sj_slice_of(e->facts.model));
     if (!e->route)
-        return (plan_fault){SJ_REFUSAL_NOT_FOUND, "No route matches this path and model. Add a route, or one with model = \"*\"."};
+        return (plan_fault){SJ_REFUSAL_NOT_FOUND,
+                            "No route matches this path and model. Add a route, or one with model = \"*\"."};
     e->context.verified = is_verified(e);
     e->context.rescue = is_rescuable(e);
     return add_hops(e) && make_journey(e) ? (plan_fault){SJ_REFUSAL_NONE, NULL} : no_memory;
@@ -205,7 +213,8 @@ static bool is_replaced(const sj_upstream_config *upstream, sj_slice name) {
     for (size_t i = 0; i < upstream->header_count; i++)
         if (sj_slice_equal_nocase(name, sj_slice_of(upstream->headers[i].name)))
             return true;
-    return upstream->auth == SJ_AUTH_KEY && sj_slice_equal_nocase(name, sj_slice_of(upstream->api_key_header));
+    return upstream->auth == SJ_AUTH_KEY &&
+           sj_slice_equal_nocase(name, sj_slice_of(upstream->api_key_header));
 }
 
 static bool is_credential(sj_slice name) {
@@ -227,7 +236,8 @@ static bool add_key(const sj_upstream_config *upstream, size_t key, sj_headers *
     if (upstream->auth != SJ_AUTH_KEY || key >= upstream->api_key_count)
         return true;
     sj_buffer value = sj_buffer_with_max(16 * 1024);
-    bool ok = sj_buffer_text(&value, upstream->api_key_prefix) && sj_buffer_text(&value, upstream->api_keys[key]) &&
+    bool ok = sj_buffer_text(&value, upstream->api_key_prefix) &&
+              sj_buffer_text(&value, upstream->api_keys[key]) &&
               sj_headers_add(out, sj_slice_of(upstream->api_key_header), sj_buffer_slice(&value));
     sj_buffer_free(&value);
     return ok;
@@ -253,7 +263,8 @@ static bool request_headers(const sj_exchange *e, const leg *l, sj_headers *out)
             sj_headers_remove(out, i);
     }
     for (size_t i = 0; ok && i < upstream->header_count; i++)
-        ok = sj_headers_add(out, sj_slice_of(upstream->headers[i].name), sj_slice_of(upstream->headers[i].value));
+        ok = sj_headers_add(out, sj_slice_of(upstream->headers[i].name),
+                            sj_slice_of(upstream->headers[i].value));
     return ok && add_key(upstream, l->key, out) && add_forwarded(e, out);
 }
 
@@ -292,8 +303,7 @@ sj_attempt *exchange_start_transfer(sj_exchange *e, leg *l, bool fresh, const sj
     sj_body_cursor cursor;
     bool ok = sj_http_upstream_target(sj_slice_of(upstream->base_path), e->target,
                                       sj_slice_of(upstream->query), &target) &&
-              request_headers(e, l, &headers) &&
-              (!e->body || request_body(e, l, &cursor));
+              request_headers(e, l, &headers) && (!e->body || request_body(e, l, &cursor));
     sj_attempt_spec spec = {
         .origin = sj_setup_origin(e->setup, e->requests[l->hop].upstream),
         .target = sj_buffer_slice(&target),

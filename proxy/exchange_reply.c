@@ -7,7 +7,8 @@
 
 enum { TRAIL_TEXT_MAX = 1024 };
 
-static const char NO_STREAM[] = "The upstream answered with something else than a stream after the stream had begun.";
+static const char NO_STREAM[] =
+    "The upstream answered with something else than a stream after the stream had begun.";
 
 static bool add_text(sj_headers *headers, const char *name, const char *value) {
     return sj_headers_add(headers, sj_slice_of(name), sj_slice_of(value));
@@ -54,7 +55,8 @@ static bool forbids_client_retry(const sj_exchange *e, int status, size_t hop) {
     return status >= 500 || sj_status_set_has(&e->hops[hop].retry->rules.statuses, status);
 }
 
-static bool answer_headers(const sj_exchange *e, int status, const sj_headers *from, size_t hop, sj_headers *out) {
+static bool answer_headers(const sj_exchange *e, int status, const sj_headers *from, size_t hop,
+                           sj_headers *out) {
     bool forbid = forbids_client_retry(e, status, hop);
     bool ok = sj_http_forward_answer(from, out);
     for (size_t i = out->count; forbid && i-- > 0;) {
@@ -121,7 +123,8 @@ static bool any_member(void *context, sj_slice key, sj_slice value) {
 // An error answer of the upstream's, as an event: JSON stays JSON when its line ends become spaces.
 static void break_with_answer(sj_exchange *e, sj_slice body) {
     sj_buffer event = sj_buffer_with_max(body.n + 64);
-    bool ok = body.n > 0 && sj_buffer_text(&event, "data: ") && sj_buffer_add(&event, body) && sj_buffer_text(&event, "\n\n");
+    bool ok = body.n > 0 && sj_buffer_text(&event, "data: ") && sj_buffer_add(&event, body) &&
+              sj_buffer_text(&event, "\n\n");
     for (size_t i = 6; ok && i < event.n - 2; i++)
         if (event.p[i] == '\n' || event.p[i] == '\r')
             event.p[i] = ' ';
@@ -130,7 +133,8 @@ static void break_with_answer(sj_exchange *e, sj_slice body) {
         exchange_set_end(e, END_BROKEN, SJ_REFUSAL_MAX_RETRIES_EXCEEDED);
         exchange_out_cut(e);
     } else
-        break_with(e, SJ_REFUSAL_MAX_RETRIES_EXCEEDED, "The upstream answered with an error after the stream had begun.");
+        break_with(e, SJ_REFUSAL_MAX_RETRIES_EXCEEDED,
+                   "The upstream answered with an error after the stream had begun.");
     sj_buffer_free(&event);
 }
 
@@ -143,7 +147,8 @@ static void note_answer(sj_exchange *e, const sj_headers *headers, size_t hop) {
         e->first_content_ns = (int64_t)uv_hrtime();
 }
 
-void exchange_deliver(sj_exchange *e, int status, const sj_headers *headers, sj_slice body, int64_t content_length, size_t hop) {
+void exchange_deliver(sj_exchange *e, int status, const sj_headers *headers, sj_slice body,
+                      int64_t content_length, size_t hop) {
     sj_headers out;
     sj_headers_init(&out);
     if (e->head_sent && status < 400) {
@@ -168,13 +173,15 @@ void exchange_deliver(sj_exchange *e, int status, const sj_headers *headers, sj_
 void exchange_deliver_leg(sj_exchange *e, leg *l, sj_class class) {
     sj_answer *answer = &l->answer;
     bool stream = answer->mode == SJ_ANSWER_STREAM;
-    bool whole = sj_buffer_add(&answer->held, sj_answer_close_event(answer)) &&
-                 (!stream || !sj_answer_lacks_only_done(answer) || sj_buffer_text(&answer->held, "data: [DONE]\n\n"));
+    bool whole =
+        sj_buffer_add(&answer->held, sj_answer_close_event(answer)) &&
+        (!stream || !sj_answer_lacks_only_done(answer) || sj_buffer_text(&answer->held, "data: [DONE]\n\n"));
     if (!whole)
         answer->held.n = 0; // no room left: told as broken
     exchange_keep_whole(e, l, class);
     if (!e->head_sent || !stream) {
-        exchange_deliver(e, answer->status, &answer->headers, sj_buffer_slice(&answer->held), answer->content_length, l->hop);
+        exchange_deliver(e, answer->status, &answer->headers, sj_buffer_slice(&answer->held),
+                         answer->content_length, l->hop);
         return;
     }
     note_answer(e, &answer->headers, l->hop);
@@ -255,7 +262,8 @@ void exchange_break(sj_exchange *e, leg *l, bool quiet) {
     else if (stream && !quiet) {
         char message[1536];
         sj_journey_message(e->journey, SJ_REFUSAL_STREAM_BROKEN, message, sizeof message);
-        if (sj_completion_error_event(e->context.protocol, sj_refusal_code(SJ_REFUSAL_STREAM_BROKEN), message, &event))
+        if (sj_completion_error_event(e->context.protocol, sj_refusal_code(SJ_REFUSAL_STREAM_BROKEN), message,
+                                      &event))
             write_text(e, sj_buffer_slice(&event));
     }
     exchange_out_cut(e);
@@ -273,8 +281,10 @@ void exchange_refuse(sj_exchange *e, sj_refusal refusal, const char *message, in
     sj_headers headers;
     sj_headers_init(&headers);
     sj_client_retries mode = e->route ? e->route->client_retries : SJ_CLIENT_RETRIES_NEVER;
-    bool may_retry = mode == SJ_CLIENT_RETRIES_PASSTHROUGH || (mode == SJ_CLIENT_RETRIES_SHED && sj_refusal_is_shed(refusal));
-    bool ok = sj_refusal_body(refusal, message, &body) && add_text(&headers, "Content-Type", "application/json");
+    bool may_retry = mode == SJ_CLIENT_RETRIES_PASSTHROUGH ||
+                     (mode == SJ_CLIENT_RETRIES_SHED && sj_refusal_is_shed(refusal));
+    bool ok =
+        sj_refusal_body(refusal, message, &body) && add_text(&headers, "Content-Type", "application/json");
     if (!may_retry)
         ok = ok && add_text(&headers, "x-should-retry", "false");
     if (retry_after_s > 0)

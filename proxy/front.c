@@ -10,11 +10,20 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { ACCEPTS_PER_TURN = 32, RUNS_PER_TURN = 16, TURNS_BEFORE_SLEEP = 8, OVER_LIMIT_EXTRA = 128, SWEEP_GRAIN_MS = 250, ACCEPT_PAUSE_MS = 50 };
+enum {
+    ACCEPTS_PER_TURN = 32,
+    RUNS_PER_TURN = 16,
+    TURNS_BEFORE_SLEEP = 8,
+    OVER_LIMIT_EXTRA = 128,
+    SWEEP_GRAIN_MS = 250,
+    ACCEPT_PAUSE_MS = 50
+};
 // A body must bring this much in each body_timeout, or end.
 enum { BODY_PROGRESS_BYTES = 64 * 1024 };
 
-static int64_t now_ms(const sj_front *front) { return (int64_t)uv_now(front->loop); }
+static int64_t now_ms(const sj_front *front) {
+    return (int64_t)uv_now(front->loop);
+}
 
 // ---- waiting: header, body, keep-alive and write time-outs ----------------------------------------------------------------------
 
@@ -93,7 +102,9 @@ static void on_sweep(uv_timer_t *timer) {
 
 // ---- MHD in our loop ------------------------------------------------------------------------------------------------------------
 
-void front_touch(daemon_room *room) { room->dirty = true; }
+void front_touch(daemon_room *room) {
+    room->dirty = true;
+}
 
 static void on_room_readable(uv_poll_t *poll, int status, int events) {
     (void)status;
@@ -101,7 +112,9 @@ static void on_room_readable(uv_poll_t *poll, int status, int events) {
     front_touch(poll->data);
 }
 
-static void on_stay_awake(uv_idle_t *idle) { (void)idle; }
+static void on_stay_awake(uv_idle_t *idle) {
+    (void)idle;
+}
 
 // In external mode nothing wakes MHD after a resume: it is run before every sleep in which it has something to do.
 static void run_room(daemon_room *room) {
@@ -221,7 +234,8 @@ static void forget_connection(conn *c) {
     uv_close((uv_handle_t *)&c->watch, on_watch_closed);
 }
 
-static void on_connection(void *cls, struct MHD_Connection *mhd, void **socket_context, enum MHD_ConnectionNotificationCode code) {
+static void on_connection(void *cls, struct MHD_Connection *mhd, void **socket_context,
+                          enum MHD_ConnectionNotificationCode code) {
     daemon_room *room = cls;
     if (code == MHD_CONNECTION_NOTIFY_STARTED) {
         conn *c = room->front->adding;
@@ -256,12 +270,15 @@ static daemon_room *open_room(sj_front *front) {
         return NULL;
     room->front = front;
     room->mhd = MHD_start_daemon(
-        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_NO_LISTEN_SOCKET | MHD_USE_SUPPRESS_DATE_NO_CLOCK | MHD_USE_ERROR_LOG,
-        0, NULL, NULL, call_handle, room, MHD_OPTION_EXTERNAL_LOGGER, swallow_mhd_log, NULL, MHD_OPTION_NOTIFY_CONNECTION,
-        on_connection, room, MHD_OPTION_NOTIFY_COMPLETED, call_on_completed, room, MHD_OPTION_URI_LOG_CALLBACK, call_on_uri, room,
-        MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY,
-        MHD_OPTION_CONNECTION_LIMIT, 1000000u, MHD_OPTION_CONNECTION_TIMEOUT, 0u, MHD_OPTION_END);
-    const union MHD_DaemonInfo *info = room->mhd ? MHD_get_daemon_info(room->mhd, MHD_DAEMON_INFO_EPOLL_FD) : NULL;
+        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_NO_LISTEN_SOCKET | MHD_USE_SUPPRESS_DATE_NO_CLOCK |
+            MHD_USE_ERROR_LOG,
+        0, NULL, NULL, call_handle, room, MHD_OPTION_EXTERNAL_LOGGER, swallow_mhd_log, NULL,
+        MHD_OPTION_NOTIFY_CONNECTION, on_connection, room, MHD_OPTION_NOTIFY_COMPLETED, call_on_completed,
+        room, MHD_OPTION_URI_LOG_CALLBACK, call_on_uri, room, MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes,
+        NULL, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY, MHD_OPTION_CONNECTION_LIMIT,
+        1000000u, MHD_OPTION_CONNECTION_TIMEOUT, 0u, MHD_OPTION_END);
+    const union MHD_DaemonInfo *info =
+        room->mhd ? MHD_get_daemon_info(room->mhd, MHD_DAEMON_INFO_EPOLL_FD) : NULL;
     if (!info || uv_poll_init(front->loop, &room->poll, info->epoll_fd) != 0) {
         if (room->mhd)
             MHD_stop_daemon(room->mhd);
@@ -302,7 +319,8 @@ static void name_peer(conn *c, const struct sockaddr_storage *address) {
         (void)snprintf(c->peer, sizeof c->peer, "unix");
 }
 
-static void take_connection(sj_front *front, int fd, const struct sockaddr_storage *address, socklen_t length) {
+static void take_connection(sj_front *front, int fd, const struct sockaddr_storage *address,
+                            socklen_t length) {
     daemon_room *room = room_for_one(front);
     conn *c = room ? calloc(1, sizeof *c) : NULL;
     if (!c || uv_poll_init(front->loop, &c->watch, fd) != 0) {
@@ -313,7 +331,8 @@ static void take_connection(sj_front *front, int fd, const struct sockaddr_stora
     int one = 1;
     if (address->ss_family != AF_UNIX)
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    *c = (conn){.magic = CONN_MAGIC, .front = front, .room = room, .fd = fd, .watch = c->watch, .waits = WAIT_NONE};
+    *c = (conn){
+        .magic = CONN_MAGIC, .front = front, .room = room, .fd = fd, .watch = c->watch, .waits = WAIT_NONE};
     c->watch.data = c;
     name_peer(c, address);
     remember_connection(c);
@@ -392,11 +411,13 @@ bool sj_front_listen(sj_front *front, int fd) {
 
 // ---- life -----------------------------------------------------------------------------------------------------------------------
 
-sj_front *sj_front_new(uv_loop_t *loop, const sj_front_limits *limits, const sj_front_handlers *handlers, void *context) {
+sj_front *sj_front_new(uv_loop_t *loop, const sj_front_limits *limits, const sj_front_handlers *handlers,
+                       void *context) {
     sj_front *front = calloc(1, sizeof *front);
     if (!front)
         return NULL;
-    *front = (sj_front){.loop = loop, .limits = *limits, .handlers = *handlers, .context = context, .open_handles = 3};
+    *front = (sj_front){
+        .loop = loop, .limits = *limits, .handlers = *handlers, .context = context, .open_handles = 3};
     uv_prepare_init(loop, &front->before_sleep);
     uv_idle_init(loop, &front->stay_awake);
     uv_timer_init(loop, &front->sweep);
@@ -405,7 +426,9 @@ sj_front *sj_front_new(uv_loop_t *loop, const sj_front_limits *limits, const sj_
     return front;
 }
 
-void sj_front_set_limits(sj_front *front, const sj_front_limits *limits) { front->limits = *limits; }
+void sj_front_set_limits(sj_front *front, const sj_front_limits *limits) {
+    front->limits = *limits;
+}
 
 void sj_front_quiesce(sj_front *front) {
     front->quiescing = true;
@@ -471,5 +494,9 @@ void sj_front_close(sj_front **slot) {
     uv_close((uv_handle_t *)&front->sweep, on_handle_closed);
 }
 
-int sj_front_connections(const sj_front *front) { return front->connections; }
-int sj_front_calls(const sj_front *front) { return front->calls; }
+int sj_front_connections(const sj_front *front) {
+    return front->connections;
+}
+int sj_front_calls(const sj_front *front) {
+    return front->calls;
+}

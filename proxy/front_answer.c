@@ -66,7 +66,8 @@ static bool fits_mhd(const sj_call *call, const sj_headers *headers) {
 }
 
 static bool put_line(sj_buffer *out, sj_slice name, sj_slice value) {
-    return sj_buffer_add(out, name) && sj_buffer_append(out, ": ", 2) && sj_buffer_add(out, value) && sj_buffer_append(out, "\r\n", 2);
+    return sj_buffer_add(out, name) && sj_buffer_append(out, ": ", 2) && sj_buffer_add(out, value) &&
+           sj_buffer_append(out, "\r\n", 2);
 }
 
 // content_length -1: chunked, or until close. False: this answer is MHD's.
@@ -126,7 +127,8 @@ void sj_call_answer(sj_call *call, int status, const sj_headers *headers, sj_sli
         return;
     }
     // The cast: MHD copies and does not write, but takes a plain pointer.
-    give(call, status, headers, MHD_create_response_from_buffer(body.n, (void *)(uintptr_t)body.p, MHD_RESPMEM_MUST_COPY));
+    give(call, status, headers,
+         MHD_create_response_from_buffer(body.n, (void *)(uintptr_t)body.p, MHD_RESPMEM_MUST_COPY));
 }
 
 static ssize_t read_nothing(void *cls, uint64_t position, char *out, size_t max) {
@@ -318,7 +320,9 @@ void sj_call_cut(sj_call *call) {
     call_resume(call);
 }
 
-void sj_call_close_after(sj_call *call) { call->close_after = true; }
+void sj_call_close_after(sj_call *call) {
+    call->close_after = true;
+}
 
 // ---- the socket's news ----------------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,12 @@
 #include <errno.h>
 #include <stdlib.h>
 
-enum { EARLY_ANSWER_DRAIN = 64 * 1024 * 1024, TARGET_MAX = 32 * 1024, OUT_MAX = 8 * 1024 * 1024, MHD_LINE_MAX = 64 * 1024 };
+enum {
+    EARLY_ANSWER_DRAIN = 64 * 1024 * 1024,
+    TARGET_MAX = 32 * 1024,
+    OUT_MAX = 8 * 1024 * 1024,
+    MHD_LINE_MAX = 64 * 1024
+};
 
 static conn *conn_of(struct MHD_Connection *mhd) {
     conn *c = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
@@ -25,7 +30,10 @@ void *call_on_uri(void *cls, const char *uri, struct MHD_Connection *mhd) {
     sj_call *call = calloc(1, sizeof *call);
     if (!call)
         return NULL;
-    *call = (sj_call){.magic = CALL_MAGIC, .conn = c, .target = sj_buffer_with_max(TARGET_MAX), .target_in_mhd = uri,
+    *call = (sj_call){.magic = CALL_MAGIC,
+                      .conn = c,
+                      .target = sj_buffer_with_max(TARGET_MAX),
+                      .target_in_mhd = uri,
                       .out = sj_buffer_with_max(OUT_MAX)};
     sj_headers_init(&call->headers);
     if (!sj_buffer_append(&call->target, uri, strlen(uri) + 1)) {
@@ -40,7 +48,8 @@ void *call_on_uri(void *cls, const char *uri, struct MHD_Connection *mhd) {
     return call;
 }
 
-void call_on_completed(void *cls, struct MHD_Connection *mhd, void **con_cls, enum MHD_RequestTerminationCode code) {
+void call_on_completed(void *cls, struct MHD_Connection *mhd, void **con_cls,
+                       enum MHD_RequestTerminationCode code) {
     (void)cls;
     (void)mhd;
     sj_call *call = *con_cls;
@@ -57,9 +66,11 @@ void call_on_completed(void *cls, struct MHD_Connection *mhd, void **con_cls, en
     if (!c->doomed)
         conn_wait(c, WAIT_KEEPALIVE);
     // Of known length MHD asks for no end: it has counted the bytes.
-    bool all = call->sent_all || (call->known_length && !call->cut && !call->gone && call_held_bytes(call) == 0);
+    bool all =
+        call->sent_all || (call->known_length && !call->cut && !call->gone && call_held_bytes(call) == 0);
     if (call->owner)
-        c->front->handlers.on_end(call->owner, all && (code == MHD_REQUEST_TERMINATED_COMPLETED_OK || call->raw));
+        c->front->handlers.on_end(call->owner,
+                                  all && (code == MHD_REQUEST_TERMINATED_COMPLETED_OK || call->raw));
     if (call->response)
         MHD_destroy_response(call->response);
     sj_buffer_free(&call->out);
@@ -74,7 +85,7 @@ void call_on_completed(void *cls, struct MHD_Connection *mhd, void **con_cls, en
 typedef struct head_reader {
     sj_call *call;
     const char *after; // one past the terminator that MHD put behind the last value
-    bool strange;      // a NUL inside a value, or a folded line
+    bool strange; // a NUL inside a value, or a folded line
     bool full;
 } head_reader;
 
@@ -93,13 +104,15 @@ static bool stands_in_place(const char *name_end, const char *value) {
     return true;
 }
 
-static enum MHD_Result take_header(void *cls, enum MHD_ValueKind kind, const char *name, size_t name_n, const char *value, size_t value_n) {
+static enum MHD_Result take_header(void *cls, enum MHD_ValueKind kind, const char *name, size_t name_n,
+                                   const char *value, size_t value_n) {
     (void)kind;
     head_reader *reader = cls;
     if (!ends_cleanly(reader->after, name) || (value && value_n && !stands_in_place(name + name_n, value)))
         reader->strange = true;
     reader->after = value && value_n ? value + value_n + 1 : NULL;
-    if (!sj_headers_add(&reader->call->headers, (sj_slice){name, name_n}, (sj_slice){value ? value : "", value ? value_n : 0}))
+    if (!sj_headers_add(&reader->call->headers, (sj_slice){name, name_n},
+                        (sj_slice){value ? value : "", value ? value_n : 0}))
         reader->full = true;
     return reader->full ? MHD_NO : MHD_YES;
 }
@@ -115,7 +128,8 @@ static sj_http_fault read_head(sj_call *call, const char *method, const char *ve
     if (reader.strange || !ends_cleanly(reader.after, NULL))
         return (sj_http_fault){400, "A header field holds a NUL or is folded over several lines."};
     sj_text_copy(call->version, sizeof call->version, version);
-    return sj_http_check_request(sj_slice_of(method), sj_buffer_slice(&call->target), sj_slice_of(version), &call->headers);
+    return sj_http_check_request(sj_slice_of(method), sj_buffer_slice(&call->target), sj_slice_of(version),
+                                 &call->headers);
 }
 
 static enum MHD_Result refuse_framing(sj_call *call, sj_http_fault fault) {
@@ -199,8 +213,8 @@ static enum MHD_Result end_request(sj_call *call) {
     return MHD_YES;
 }
 
-enum MHD_Result call_handle(void *cls, struct MHD_Connection *mhd, const char *url, const char *method, const char *version,
-                            const char *upload, size_t *upload_size, void **con_cls) {
+enum MHD_Result call_handle(void *cls, struct MHD_Connection *mhd, const char *url, const char *method,
+                            const char *version, const char *upload, size_t *upload_size, void **con_cls) {
     (void)cls;
     (void)mhd;
     (void)url;

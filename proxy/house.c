@@ -31,7 +31,8 @@ static bool reload(void *context, sj_buffer *message) {
     bool ok = sj_server_reload_file(house->options.server, message);
     sj_slice text = sj_buffer_slice(message);
     text.n -= text.n && text.p[text.n - 1] == '\n';
-    sj_log_event(house->log, ok ? SJ_LOG_INFO : SJ_LOG_ERROR, "reload", sj_log_bool("ok", ok), sj_log_slice("message", text));
+    sj_log_event(house->log, ok ? SJ_LOG_INFO : SJ_LOG_ERROR, "reload", sj_log_bool("ok", ok),
+                 sj_log_slice("message", text));
     return ok;
 }
 
@@ -50,7 +51,9 @@ static void on_open_admin(uv_async_t *async) {
     uv_sem_post(&house->opened);
 }
 
-static void on_stop(uv_async_t *stop) { close_all(stop->data); }
+static void on_stop(uv_async_t *stop) {
+    close_all(stop->data);
+}
 
 static void run(void *argument) {
     sj_house *house = argument;
@@ -86,7 +89,8 @@ sj_house *sj_house_start(const sj_house_options *options, sj_buffer *error) {
     uv_sem_init(&house->opened, 0);
     house->options = *options;
     house->log = sj_log_new(options->log_format, options->log_level);
-    bool ok = house->log && (!options->mock || start_mock(house, error)) && uv_thread_create(&house->thread, run, house) == 0;
+    bool ok = house->log && (!options->mock || start_mock(house, error)) &&
+              uv_thread_create(&house->thread, run, house) == 0;
     if (ok)
         return house;
     close_all(house);
@@ -102,7 +106,9 @@ bool sj_house_open_admin(sj_house *house) {
     return house->admin != NULL;
 }
 
-int sj_house_mock_port(const sj_house *house) { return house->mock_port; }
+int sj_house_mock_port(const sj_house *house) {
+    return house->mock_port;
+}
 
 void sj_house_stop(sj_house **slot) {
     sj_house *house = *slot;

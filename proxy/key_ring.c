@@ -50,5 +50,9 @@ void sj_key_ring_unref(sj_key_ring **slot) {
     free(ring);
 }
 
-sj_keys *sj_key_ring_keys(const sj_key_ring *ring) { return ring->keys; }
-const uint64_t *sj_key_ring_credentials(const sj_key_ring *ring) { return ring->credentials; }
+sj_keys *sj_key_ring_keys(const sj_key_ring *ring) {
+    return ring->keys;
+}
+const uint64_t *sj_key_ring_credentials(const sj_key_ring *ring) {
+    return ring->credentials;
+}

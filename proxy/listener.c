@@ -47,7 +47,8 @@ static int open_tcp(const sj_listen *wanted, int *port, sj_buffer *error) {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE}, *found = NULL;
     int failed = getaddrinfo(wanted->host, service, &hints, &found);
     if (failed) {
-        sj_buffer_note(error, "cannot listen on %s: %s; write an address of this machine\n", where, gai_strerror(failed));
+        sj_buffer_note(error, "cannot listen on %s: %s; write an address of this machine\n", where,
+                       gai_strerror(failed));
         return -1;
     }
     int fd = socket(found->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -64,7 +65,8 @@ static int open_tcp(const sj_listen *wanted, int *port, sj_buffer *error) {
 
 static bool answers(const struct sockaddr_un *address) {
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    bool yes = fd >= 0 && (connect(fd, (const struct sockaddr *)address, sizeof *address) == 0 || errno == EAGAIN);
+    bool yes =
+        fd >= 0 && (connect(fd, (const struct sockaddr *)address, sizeof *address) == 0 || errno == EAGAIN);
     if (fd >= 0)
         close(fd);
     return yes;
@@ -83,7 +85,8 @@ static int open_unix(const sj_listen *wanted, int *port, sj_buffer *error) {
         if (errno != EADDRINUSE || answers(&address))
             return fail(wanted->unix_path, errno ? errno : EADDRINUSE, fd, error);
         // Left behind: nobody is there.
-        if (unlink(wanted->unix_path) != 0 || bind(fd, (const struct sockaddr *)&address, sizeof address) != 0)
+        if (unlink(wanted->unix_path) != 0 ||
+            bind(fd, (const struct sockaddr *)&address, sizeof address) != 0)
             return fail(wanted->unix_path, errno, fd, error);
     }
     if (listen(fd, BACKLOG) != 0)

@@ -140,7 +140,8 @@ void sj_log_line_nano(sj_log_line *line, const char *key, int64_t nano) {
         return;
     char text[32];
     uint64_t size = nano < 0 ? -(uint64_t)nano : (uint64_t)nano;
-    int n = snprintf(text, sizeof text, "%s%" PRIu64 ".%09" PRIu64, nano < 0 ? "-" : "", size / 1000000000, size % 1000000000);
+    int n = snprintf(text, sizeof text, "%s%" PRIu64 ".%09" PRIu64, nano < 0 ? "-" : "", size / 1000000000,
+                     size % 1000000000);
     while (text[n - 1] == '0')
         n--;
     raw(line, text, (size_t)(text[n - 1] == '.' ? n - 1 : n));

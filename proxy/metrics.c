@@ -143,7 +143,8 @@ uint64_t sj_metric_read(const sj_registry *registry, size_t cell) {
 }
 
 // first .. last: of the cells that one value of the first label has.
-static uint64_t sum_of(sj_registry *registry, sj_metric metric, const char *target_label, size_t first, size_t last) {
+static uint64_t sum_of(sj_registry *registry, sj_metric metric, const char *target_label, size_t first,
+                       size_t last) {
     const sj_metric_def *def = &sj_metric_defs[metric];
     assert(def->kept == SJ_KEPT_SHARD && def->kind != SJ_KIND_HISTOGRAM);
     bool by_target = def->labels[0] == SJ_LABEL_OF_TARGET;
@@ -299,11 +300,13 @@ static void note_fallback(sj_metrics *metrics, size_t target, const sj_note *not
 }
 
 static void note_stale(sj_metrics *metrics, size_t target, const sj_note *note) {
-    add(metrics, SJ_METRIC_STALE_SERVED, target, sj_labels_index(metrics->registry->reasons, note->reason), 0, 1);
+    add(metrics, SJ_METRIC_STALE_SERVED, target, sj_labels_index(metrics->registry->reasons, note->reason), 0,
+        1);
 }
 
 static void note_degraded(sj_metrics *metrics, size_t target, const sj_note *note) {
-    add(metrics, SJ_METRIC_DEGRADED_SERVED, target, sj_labels_index(metrics->registry->reasons, note->reason), 0, 1);
+    add(metrics, SJ_METRIC_DEGRADED_SERVED, target, sj_labels_index(metrics->registry->reasons, note->reason),
+        0, 1);
 }
 
 static void note_race(sj_metrics *metrics, size_t target, const sj_note *note) {
@@ -349,11 +352,17 @@ static void note_drain(sj_metrics *metrics, size_t target, const sj_note *note) 
 
 void sj_metrics_note(sj_metrics *metrics, const char *target_label, const sj_note *note) {
     static void (*const by_kind[])(sj_metrics *, size_t, const sj_note *) = {
-        [SJ_NOTE_ATTEMPT] = note_attempt,       [SJ_NOTE_RETRY] = note_retry,
-        [SJ_NOTE_HINT_GATE] = note_gate,        [SJ_NOTE_BREAKER] = note_breaker,
-        [SJ_NOTE_BUDGET_REFUSED] = note_budget, [SJ_NOTE_FALLBACK] = note_fallback,
-        [SJ_NOTE_RACE] = note_race,             [SJ_NOTE_QUEUED] = note_queued,         [SJ_NOTE_ALERT] = note_alert,
-        [SJ_NOTE_STALE_SERVED] = note_stale,    [SJ_NOTE_DEGRADED_SERVED] = note_degraded,
+        [SJ_NOTE_ATTEMPT] = note_attempt,
+        [SJ_NOTE_RETRY] = note_retry,
+        [SJ_NOTE_HINT_GATE] = note_gate,
+        [SJ_NOTE_BREAKER] = note_breaker,
+        [SJ_NOTE_BUDGET_REFUSED] = note_budget,
+        [SJ_NOTE_FALLBACK] = note_fallback,
+        [SJ_NOTE_RACE] = note_race,
+        [SJ_NOTE_QUEUED] = note_queued,
+        [SJ_NOTE_ALERT] = note_alert,
+        [SJ_NOTE_STALE_SERVED] = note_stale,
+        [SJ_NOTE_DEGRADED_SERVED] = note_degraded,
         [SJ_NOTE_DRAIN] = note_drain,
         [SJ_NOTE_RESCUED] = note_rescued,
     };

@@ -102,7 +102,8 @@ enum { SCRATCH = 16 };
 static const char *label_value(const sj_registry *registry, sj_label_kind kind, size_t index,
                                char scratch[SCRATCH]) {
     static const char *const classes[] = {"none", "1xx", "2xx", "3xx", "4xx", "5xx"};
-    static const char *const againsts[] = {[SJ_AGAINST_FIRST] = "first_target", [SJ_AGAINST_COMPARED] = "compare_prices"};
+    static const char *const againsts[] = {
+        [SJ_AGAINST_FIRST] = "first_target", [SJ_AGAINST_COMPARED] = "compare_prices"};
     static const char *const tokens[] = {"input", "output", "cached"};
     switch (kind) {
     case SJ_LABEL_OF_TARGET:
@@ -266,13 +267,15 @@ static void read_slots(sj_writer *w, sj_metric metric, const char *name) {
     }
 }
 
-static void one_key(sj_writer *w, sj_metric metric, const char *name, const char *upstream, const sj_key_stats *stats, const char *key) {
+static void one_key(sj_writer *w, sj_metric metric, const char *name, const char *upstream,
+                    const sj_key_stats *stats, const char *key) {
     if (metric == SJ_METRIC_KEY_RESTING) {
         labelled(w, name, (const char *[]){"upstream", upstream, "key", key, NULL}, stats->resting);
         return;
     }
     for (int i = 0; i < SJ_KEY_TROUBLES; i++) {
-        const char *pairs[] = {"upstream", upstream, "key", key, "reason", sj_key_trouble_name((sj_key_trouble)i), NULL};
+        const char *pairs[] = {
+            "upstream", upstream, "key", key, "reason", sj_key_trouble_name((sj_key_trouble)i), NULL};
         labelled(w, name, pairs, (double)stats->refusals[i]);
     }
 }

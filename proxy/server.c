@@ -31,7 +31,9 @@ struct sj_server {
     int news[2]; // a pipe: 'e' a worker has ended, 'h' hurry
 };
 
-static int64_t clock_ms(void) { return (int64_t)(uv_hrtime() / 1000000); }
+static int64_t clock_ms(void) {
+    return (int64_t)(uv_hrtime() / 1000000);
+}
 
 static uint64_t random_seed(const sj_config *config) {
     uint64_t seed = config->seed;
@@ -75,7 +77,9 @@ static int ask(void *context, const sj_letter *letter) {
     return asked;
 }
 
-static bool draining(void *context) { return sj_server_draining(context); }
+static bool draining(void *context) {
+    return sj_server_draining(context);
+}
 static void ended(void *context);
 
 // ---- start ----------------------------------------------------------------------------------------------------------------------
@@ -133,7 +137,12 @@ static bool start_workers(sj_server *server) {
             .listen_count = server->fd_count,
             .connections = &server->connections,
             .seed = server->seed + 1,
-            .links = {.context = server, .grant = grant, .post = post, .ask = ask, .draining = draining, .ended = ended},
+            .links = {.context = server,
+                      .grant = grant,
+                      .post = post,
+                      .ask = ask,
+                      .draining = draining,
+                      .ended = ended},
         };
         server->workers[i] = sj_worker_start(&options);
         ok = server->workers[i] != NULL;
@@ -148,7 +157,8 @@ static void reserve_labels(sj_server *server) {
     for (size_t r = 0; r < config->route_count; r++)
         for (size_t h = 0; h < config->routes[r].hop_count; h++) {
             const sj_hop_config *hop = &config->routes[r].hops[h];
-            sj_target *target = sj_setup_target(server->setup, hop->upstream, sj_slice_of(hop->model ? hop->model : ""), clock_ms());
+            sj_target *target = sj_setup_target(server->setup, hop->upstream,
+                                                sj_slice_of(hop->model ? hop->model : ""), clock_ms());
             if (target && hop->model)
                 sj_registry_reserve_target(server->registry, sj_target_name(target));
         }
@@ -165,10 +175,11 @@ sj_server *sj_server_start(sj_config *config, sj_buffer *error) {
     sj_body_set_total_max(config->body_memory_bytes);
     server->registry = sj_registry_new(config->workers);
     server->workers = calloc((size_t)config->workers, sizeof *server->workers);
-    bool ok = server->registry && server->workers && pipe2(server->news, O_CLOEXEC) == 0 && open_listeners(server, error) &&
-              start_house(server, error);
+    bool ok = server->registry && server->workers && pipe2(server->news, O_CLOEXEC) == 0 &&
+              open_listeners(server, error) && start_house(server, error);
     if (ok)
-        server->setup = sj_setup_new(config, NULL, sj_house_mock_port(server->house), server->seed, clock_ms());
+        server->setup =
+            sj_setup_new(config, NULL, sj_house_mock_port(server->house), server->seed, clock_ms());
     if (ok && server->setup)
         reserve_labels(server);
     if (ok && server->setup && start_workers(server) && sj_house_open_admin(server->house))
@@ -186,7 +197,9 @@ int sj_server_port(const sj_server *server) {
     return 0;
 }
 
-int sj_server_admin_port(const sj_server *server) { return server->admin_port; }
+int sj_server_admin_port(const sj_server *server) {
+    return server->admin_port;
+}
 
 // ---- reload ---------------------------------------------------------------------------------------------------------------------
 
@@ -233,7 +246,8 @@ bool sj_server_reload_file(sj_server *server, sj_buffer *message) {
     bool ok = sj_config_load(server->first_config->path, &config, &error, &warnings);
     if (ok && wants_mock(config) && sj_house_mock_port(server->house) == 0) {
         ok = false;
-        sj_buffer_note(&error, "base_url = \"mock\" needs a restart: the embedded upstream is started at start only\n");
+        sj_buffer_note(
+            &error, "base_url = \"mock\" needs a restart: the embedded upstream is started at start only\n");
     }
     if (ok && !sj_server_reload(server, config)) {
         ok = false;
@@ -333,7 +347,9 @@ void sj_server_hurry(sj_server *server) {
     (void)n;
 }
 
-bool sj_server_draining(const sj_server *server) { return atomic_load(&server->draining); }
+bool sj_server_draining(const sj_server *server) {
+    return atomic_load(&server->draining);
+}
 
 // ---- for the admin listener -----------------------------------------------------------------------------------------------------
 

@@ -134,7 +134,8 @@ static route_state *route_new(const sj_route_config *config, const sj_admission_
 }
 
 // Its queue is as its first upstream's.
-static route_state *take_over_route(const sj_setup *setup, const sj_setup *previous, const sj_route_config *config) {
+static route_state *take_over_route(const sj_setup *setup, const sj_setup *previous,
+                                    const sj_route_config *config) {
     const sj_upstream_config *upstream = &setup->config->upstreams[config->hops[0].upstream];
     sj_admission_rules rules = upstream->admission;
     rules.max_concurrent = config->max_concurrent;
@@ -200,7 +201,9 @@ static bool take_store(sj_setup *setup, const sj_setup *previous) {
     return setup->store != NULL;
 }
 
-sj_answer_store *sj_setup_store(const sj_setup *setup) { return setup->store; }
+sj_answer_store *sj_setup_store(const sj_setup *setup) {
+    return setup->store;
+}
 
 // A reload starts them anew: the chain may be another one.
 static bool make_stickies(sj_setup *setup) {
@@ -252,8 +255,9 @@ sj_setup *sj_setup_new(sj_config *config, sj_setup *previous, int mock_port, uin
     setup->key_hashes = calloc(n, sizeof *setup->key_hashes);
     setup->rings = calloc(n, sizeof *setup->rings);
     setup->stickies = calloc(config->route_count, sizeof *setup->stickies);
-    bool ok = setup->upstreams && setup->origin_hashes && setup->key_hashes && setup->rings && make_stickies(setup) &&
-              make_routes(setup, previous) && take_store(setup, previous) && take_global(setup, previous, now_ms);
+    bool ok = setup->upstreams && setup->origin_hashes && setup->key_hashes && setup->rings &&
+              make_stickies(setup) && make_routes(setup, previous) && take_store(setup, previous) &&
+              take_global(setup, previous, now_ms);
     for (size_t i = 0; ok && i < n; i++) {
         const sj_upstream_config *upstream = &config->upstreams[i];
         setup->upstreams[i] = take_over(previous, upstream);
@@ -299,24 +303,36 @@ void sj_setup_unref(sj_setup **slot) {
     free(setup);
 }
 
-const sj_config *sj_setup_config(const sj_setup *setup) { return setup->config; }
-sj_global_breaker *sj_setup_global(const sj_setup *setup) { return setup->global; }
-sj_admission *sj_setup_admission(const sj_setup *setup, size_t upstream) { return setup->upstreams[upstream]->admission; }
+const sj_config *sj_setup_config(const sj_setup *setup) {
+    return setup->config;
+}
+sj_global_breaker *sj_setup_global(const sj_setup *setup) {
+    return setup->global;
+}
+sj_admission *sj_setup_admission(const sj_setup *setup, size_t upstream) {
+    return setup->upstreams[upstream]->admission;
+}
 
 const char *sj_setup_origin(const sj_setup *setup, size_t upstream) {
     const sj_upstream_config *config = &setup->config->upstreams[upstream];
     return config->embedded ? setup->mock_origin : config->origin;
 }
 
-uint64_t sj_setup_hash(const sj_setup *setup, sj_slice credential) { return hash_bytes(setup->seed, credential); }
-uint64_t sj_setup_key_hash(const sj_setup *setup, size_t upstream) { return setup->key_hashes[upstream]; }
+uint64_t sj_setup_hash(const sj_setup *setup, sj_slice credential) {
+    return hash_bytes(setup->seed, credential);
+}
+uint64_t sj_setup_key_hash(const sj_setup *setup, size_t upstream) {
+    return setup->key_hashes[upstream];
+}
 sj_keys *sj_setup_keys(const sj_setup *setup, size_t upstream) {
     return setup->rings[upstream] ? sj_key_ring_keys(setup->rings[upstream]) : NULL;
 }
 const uint64_t *sj_setup_key_hashes(const sj_setup *setup, size_t upstream) {
     return setup->rings[upstream] ? sj_key_ring_credentials(setup->rings[upstream]) : NULL;
 }
-bool sj_setup_same_origin(const sj_setup *setup, size_t a, size_t b) { return setup->origin_hashes[a] == setup->origin_hashes[b]; }
+bool sj_setup_same_origin(const sj_setup *setup, size_t a, size_t b) {
+    return setup->origin_hashes[a] == setup->origin_hashes[b];
+}
 
 // ---- targets --------------------------------------------------------------------------------------------------------------------
 
@@ -328,10 +344,11 @@ static sj_slice model_of(const upstream_state *state, const sj_target *target) {
 static sj_target *make_target(sj_setup *setup, size_t upstream, sj_slice model, int64_t now_ms) {
     upstream_state *state = setup->upstreams[upstream];
     char name[512];
-    (void)snprintf(name, sizeof name, "%s%s%.*s", state->name, model.n ? "/" : "", (int)model.n, model.p ? model.p : "");
+    (void)snprintf(name, sizeof name, "%s%s%.*s", state->name, model.n ? "/" : "", (int)model.n,
+                   model.p ? model.p : "");
     uint64_t seed = hash_bytes(setup->seed, sj_slice_of(name));
-    return sj_target_new(name, setup->origin_hashes[upstream], &setup->config->upstreams[upstream].rules, state->admission, setup->global,
-                         seed, now_ms);
+    return sj_target_new(name, setup->origin_hashes[upstream], &setup->config->upstreams[upstream].rules,
+                         state->admission, setup->global, seed, now_ms);
 }
 
 static sj_target *find_or_make(sj_setup *setup, size_t upstream, sj_slice model, int64_t now_ms) {

@@ -56,8 +56,12 @@ static void post_flag(sj_worker *worker, bool *flag) {
     uv_async_send(&worker->mailbox);
 }
 
-void sj_worker_post_drain(sj_worker *worker) { post_flag(worker, &worker->drain_asked); }
-void sj_worker_post_abort(sj_worker *worker) { post_flag(worker, &worker->abort_asked); }
+void sj_worker_post_drain(sj_worker *worker) {
+    post_flag(worker, &worker->drain_asked);
+}
+void sj_worker_post_abort(sj_worker *worker) {
+    post_flag(worker, &worker->abort_asked);
+}
 
 // ---- mailbox: read by the worker ------------------------------------------------------------------------------------------------
 
@@ -124,7 +128,8 @@ static void on_mail(uv_async_t *mailbox) {
 
 static void publish_gauges(sj_worker *worker) {
     sj_upstream_stats stats = sj_upstream_read(worker->upstream);
-    sj_metrics_set_upstream(worker->metrics, stats.connections_opened, stats.connections_reused, stats.running);
+    sj_metrics_set_upstream(worker->metrics, stats.connections_opened, stats.connections_reused,
+                            stats.running);
     sj_metrics_set_clients(worker->metrics, sj_front_connections(worker->front));
     sj_metrics_set_log_dropped(worker->metrics, sj_log_dropped(worker->log));
 }

@@ -240,8 +240,14 @@ static void notes_have_their_levels(void **state) {
          "level=warn event=alert request_id=r target=a/m status=401 outcome=credential reason=401\n"},
         {{.kind = SJ_NOTE_ALERT, .key = 3, .class = SJ_CLASS_CREDENTIAL, .status = 401, .reason = "401"},
          "level=warn event=alert request_id=r target=a/m key=3 status=401 outcome=credential reason=401\n"},
-        {{.kind = SJ_NOTE_KEY, .key = 1, .class = SJ_CLASS_THROTTLED, .status = 429, .reason = "exhausted", .ms = 7000},
-         "level=warn event=key request_id=r target=a/m key=1 status=429 outcome=throttled reason=exhausted delay_ms=7000\n"},
+        {{.kind = SJ_NOTE_KEY,
+          .key = 1,
+          .class = SJ_CLASS_THROTTLED,
+          .status = 429,
+          .reason = "exhausted",
+          .ms = 7000},
+         "level=warn event=key request_id=r target=a/m key=1 status=429 outcome=throttled reason=exhausted "
+         "delay_ms=7000\n"},
         {{.kind = SJ_NOTE_QUEUED}, NULL},
         {{.kind = SJ_NOTE_GRANT}, NULL},
     };

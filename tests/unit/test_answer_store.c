@@ -24,7 +24,8 @@ static void put(sj_answer_store *store, sj_answer_key k, const char *body, int64
     sj_headers_free(&headers);
 }
 
-static void answers(sj_answer_store *store, sj_answer_key k, int64_t max_age_ms, int64_t now_ms, const char *expected) {
+static void answers(sj_answer_store *store, sj_answer_key k, int64_t max_age_ms, int64_t now_ms,
+                    const char *expected) {
     const sj_stored_answer *answer = sj_answer_store_get(store, &k, max_age_ms, now_ms);
     if (!expected) {
         assert_null(answer);
@@ -44,7 +45,8 @@ static void only_the_very_same_question(void **unused) {
     answers(store, key(1, "/v1/embeddings", "a"), 5000, 6001, NULL); // too old
     answers(store, key(2, "/v1/embeddings", "a"), 5000, 2000, NULL); // another credential
     answers(store, key(1, "/v1/embeddings", "b"), 5000, 2000, NULL);
-    answers(store, key(1, "/v1/embedding", "sa"), 5000, 2000, NULL); // where path ends and body begins matters
+    answers(store, key(1, "/v1/embedding", "sa"), 5000, 2000,
+            NULL); // where path ends and body begins matters
     put(store, key(1, "/v1/embeddings", "a"), "two", 7000);
     answers(store, key(1, "/v1/embeddings", "a"), 5000, 8000, "two");
     assert_int_equal(sj_answer_store_read(store).answers, 1);

@@ -213,7 +213,8 @@ static void test_cursor(void **state) {
     sj_body_cursor empty = {.bytes = {NULL, 0}};
     check_cursor(&empty, "");
     const sj_json_edit middle[] = {{9, 3}, {21, 5}};
-    sj_body_cursor two = {SJ_SLICE("{\"model\":\"a\",\"model\":\"bcd\"}"), middle, 2, SJ_SLICE("\"longer\""), 0};
+    sj_body_cursor two = {SJ_SLICE("{\"model\":\"a\",\"model\":\"bcd\"}"), middle, 2, SJ_SLICE("\"longer\""),
+                          0};
     check_cursor(&two, "{\"model\":\"longer\",\"model\":\"longer\"}");
     const sj_json_edit ends[] = {{0, 1}, {2, 0}, {4, 1}};
     sj_body_cursor edges = {SJ_SLICE("abcde"), ends, 3, SJ_SLICE("--"), 0};

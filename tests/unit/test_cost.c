@@ -20,7 +20,8 @@ static const sj_price *find(const char *upstream, const char *model) {
 }
 
 static sj_usage used(int64_t input, int64_t output, int64_t cached) {
-    return (sj_usage){.prompt_tokens = input, .completion_tokens = output, .total_tokens = -1, .cached_tokens = cached};
+    return (sj_usage){
+        .prompt_tokens = input, .completion_tokens = output, .total_tokens = -1, .cached_tokens = cached};
 }
 
 static void the_first_row_that_matches_holds(void **unused) {

@@ -94,10 +94,8 @@ static void none_for_whole_answers(void **unused) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_break_is_invisible),
-        cmocka_unit_test(complete_however_it_ends),
-        cmocka_unit_test(too_much_to_hold_is_let_go),
-        cmocka_unit_test(signs_of_life_until_commit),
+        cmocka_unit_test(a_break_is_invisible),       cmocka_unit_test(complete_however_it_ends),
+        cmocka_unit_test(too_much_to_hold_is_let_go), cmocka_unit_test(signs_of_life_until_commit),
         cmocka_unit_test(none_for_whole_answers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -201,7 +201,8 @@ static void costs_are_summed(void **state) {
         const char *target;
         sj_costs costs;
     } exchanges[] = {
-        {"a/m", {.known = true, .actual = 12000000, .at_first = SJ_COST_UNKNOWN, .compared = SJ_COST_UNKNOWN}},
+        {"a/m",
+         {.known = true, .actual = 12000000, .at_first = SJ_COST_UNKNOWN, .compared = SJ_COST_UNKNOWN}},
         {"b/m", {.known = true, .actual = 630000, .at_first = 12000000, .compared = 600000}},
         {"b/m", {.known = true, .actual = 1, .at_first = 0, .compared = 3}},
         {"b/m", {.unknown = true}},
@@ -210,7 +211,8 @@ static void costs_are_summed(void **state) {
     for (size_t i = 0; i < sizeof exchanges / sizeof exchanges[0]; i++) {
         sj_metrics *metrics = sj_registry_shard(registry, (int)i % 2);
         sj_metrics_exchange_started(metrics);
-        sj_metrics_exchange(metrics, &(sj_record){.target = exchanges[i].target, .status = 200, .costs = exchanges[i].costs});
+        sj_metrics_exchange(
+            metrics, &(sj_record){.target = exchanges[i].target, .status = 200, .costs = exchanges[i].costs});
     }
     static const struct {
         const char *series;
@@ -228,7 +230,8 @@ static void costs_are_summed(void **state) {
     const char *text = rendered(registry, NULL, &out);
     for (size_t i = 0; i < sizeof expected / sizeof expected[0]; i++)
         assert_true(value_of(text, expected[i].series) == expected[i].value);
-    sj_registry_costs all = sj_registry_read_costs(registry, NULL), a = sj_registry_read_costs(registry, "a/m");
+    sj_registry_costs all = sj_registry_read_costs(registry, NULL),
+                      a = sj_registry_read_costs(registry, "a/m");
     assert_true(all.actual > 0.01263 && all.actual < 0.0126301);
     assert_true(all.saved_by_fallback > 0.011369 && all.saved_to_compared < 0);
     assert_true(a.actual == 0.012 && a.saved_by_fallback == 0 && a.saved_to_compared == 0);
@@ -409,11 +412,11 @@ static void workers_and_reader_at_once(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(exchanges_are_counted), cmocka_unit_test(histograms_are_cumulative),
-        cmocka_unit_test(notes_are_counted),     cmocka_unit_test(labels_are_bounded_and_escaped),
-        cmocka_unit_test(costs_are_summed),
-        cmocka_unit_test(view_is_shown),         cmocka_unit_test(text_is_well_formed),
-        cmocka_unit_test(a_full_buffer_is_told), cmocka_unit_test(workers_and_reader_at_once),
+        cmocka_unit_test(exchanges_are_counted),      cmocka_unit_test(histograms_are_cumulative),
+        cmocka_unit_test(notes_are_counted),          cmocka_unit_test(labels_are_bounded_and_escaped),
+        cmocka_unit_test(costs_are_summed),           cmocka_unit_test(view_is_shown),
+        cmocka_unit_test(text_is_well_formed),        cmocka_unit_test(a_full_buffer_is_told),
+        cmocka_unit_test(workers_and_reader_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

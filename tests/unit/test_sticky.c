@@ -18,7 +18,7 @@ static void stays_until_the_strong_one_is_back(void **unused) {
     assert_false(sj_sticky_holds(sticky));
     sj_sticky_answered(sticky, 1, true, 100);
     assert_int_equal(sj_sticky_first(sticky, false, 200), 1);
-    assert_int_equal(sj_sticky_first(sticky, true, 60099), 1);  // closed, but the stay is young
+    assert_int_equal(sj_sticky_first(sticky, true, 60099), 1); // closed, but the stay is young
     assert_int_equal(sj_sticky_first(sticky, false, 90000), 1); // old, but shut
     assert_int_equal(sj_sticky_first(sticky, true, 60100), 0);
     assert_false(sj_sticky_holds(sticky));

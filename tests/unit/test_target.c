@@ -359,7 +359,8 @@ static void come_back(struct worker *worker, struct errand *errand) {
     if (report.outcome == SJ_OUTCOME_SUCCESS)
         sj_target_success(errand->target, &errand->charge);
     if (report.outcome == SJ_OUTCOME_NEUTRAL)
-        sj_target_gate(errand->target, (uint64_t)draw(worker, 100), worker->now_ms + draw(worker, 2000), worker->now_ms, worker->now_ms);
+        sj_target_gate(errand->target, (uint64_t)draw(worker, 100), worker->now_ms + draw(worker, 2000),
+                       worker->now_ms, worker->now_ms);
     sj_target_report(errand->target, &errand->permit, &report, worker->now_ms, &changes);
     worker->changes += changes.count;
     sj_target_report(errand->target, &errand->permit, &report, worker->now_ms, &changes);
