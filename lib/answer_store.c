@@ -63,11 +63,7 @@ static entry *entry_new(const sj_answer_key *key, int status, const sj_headers *
     atomic_init(&e->refs, 1);
     sj_headers_init(&e->answer.headers);
     e->bytes = malloc(key->path.n + key->body.n + body.n + 1);
-    bool ok = e->bytes != NULL;
-    for (size_t i = 0; ok && i < headers->count; i++)
-        ok = sj_headers_add(&e->answer.headers, sj_headers_at(headers, i).name,
-                            sj_headers_at(headers, i).value);
-    if (!ok) {
+    if (!e->bytes || !sj_headers_add_all(&e->answer.headers, headers)) {
         entry_unref(e);
         return NULL;
     }

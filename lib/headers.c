@@ -77,6 +77,15 @@ sj_header sj_headers_at(const sj_headers *headers, size_t index) {
                        {headers->arena.p + place->value, place->value_n}};
 }
 
+bool sj_headers_add_all(sj_headers *headers, const sj_headers *from) {
+    bool ok = true;
+    for (size_t i = 0; ok && i < from->count; i++) {
+        sj_header header = sj_headers_at(from, i);
+        ok = sj_headers_add(headers, header.name, header.value);
+    }
+    return ok;
+}
+
 sj_slice sj_headers_get(const sj_headers *headers, const char *name) {
     sj_slice wanted = sj_slice_of(name);
     for (size_t i = 0; i < headers->count; i++) {

@@ -31,6 +31,8 @@ void sj_headers_free(sj_headers *headers);
 void sj_headers_clear(sj_headers *headers);
 // False: over the caps above, or out of memory; nothing was added.
 __attribute__((warn_unused_result)) bool sj_headers_add(sj_headers *headers, sj_slice name, sj_slice value);
+// All of `from`, behind what is there. False: as above, and a part may have been added.
+__attribute__((warn_unused_result)) bool sj_headers_add_all(sj_headers *headers, const sj_headers *from);
 void sj_headers_remove(sj_headers *headers, size_t index);
 sj_header sj_headers_at(const sj_headers *headers, size_t index);
 // The first field of that name (case-insensitive), or {NULL,0}.

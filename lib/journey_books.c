@@ -273,6 +273,8 @@ void journey_leave_queue(sj_journey *j, int64_t now, sj_steps *out) {
 
 sj_slot_answer journey_acquire(sj_journey *j, sj_admission *from, size_t hop, int64_t now, sj_steps *out) {
     int64_t again_ms = INT64_MAX;
+    if (j->stands_by == from) // its place there becomes one in the line
+        stand_down(j);
     sj_slot_answer answer = sj_admission_acquire(from, &j->plan.waiter, now, &again_ms);
     if (answer != SJ_SLOT_QUEUED)
         return answer;

@@ -131,7 +131,6 @@ static void save(sj_exchange *e, leg *l) {
     sj_headers_free(&e->saved.headers);
     sj_buffer_free(&e->saved.body);
     e->saved = (saved_answer){
-        .set = true,
         .status = l->answer.status,
         .content_length = l->answer.content_length,
         .headers = l->answer.headers,

@@ -36,7 +36,6 @@ typedef struct hop_request {
 } hop_request;
 
 typedef struct saved_answer {
-    bool set;
     int status;
     int64_t content_length;
     sj_headers headers;
@@ -124,7 +123,7 @@ struct sj_exchange {
     sj_exchange *todo_next;
     uv_timer_t timer;
     int64_t timer_at_ms; // 0: not armed
-    bool timer_open, closing;
+    bool timer_open;
     // the record
     exchange_end end;
     sj_refusal refusal, answered; // refusal: the client's; answered: as told, though he may have left

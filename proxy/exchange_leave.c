@@ -83,13 +83,8 @@ static bool keep_text(sj_buffer *text, sj_slice bytes) {
 static bool copy_request(const sj_exchange *e, kept_request *kept) {
     kept->text = sj_buffer_with_max(64 * 1024);
     sj_headers_init(&kept->headers);
-    bool ok = keep_text(&kept->text, e->method) && keep_text(&kept->text, e->target) &&
-              keep_text(&kept->text, sj_slice_of(e->peer));
-    for (size_t i = 0; ok && i < e->headers->count; i++) {
-        sj_header header = sj_headers_at(e->headers, i);
-        ok = sj_headers_add(&kept->headers, header.name, header.value);
-    }
-    return ok;
+    return keep_text(&kept->text, e->method) && keep_text(&kept->text, e->target) &&
+           keep_text(&kept->text, sj_slice_of(e->peer)) && sj_headers_add_all(&kept->headers, e->headers);
 }
 
 static bool keep_request(sj_exchange *e) {
@@ -116,7 +111,10 @@ void exchange_forget_kept(sj_exchange *e) {
 
 bool exchange_outlives_its_call(sj_exchange *e) {
     exchange_client_left(e);
-    if (!e->journey || sj_journey_is_over(e->journey) || !keep_request(e))
+    // Decided, but not told yet to those who read along.
+    bool is_to_tell = exchange_has_readers(e) && e->todo_count > 0;
+    bool goes_on = e->journey && (!sj_journey_is_over(e->journey) || is_to_tell);
+    if (!goes_on || !keep_request(e))
         return false;
     if (exchange_may_lead(e) && !e->has_begun) // he may come back for it
         (void)exchange_record_on_tape(e);

@@ -497,6 +497,3 @@ void sj_front_close(sj_front **slot) {
 int sj_front_connections(const sj_front *front) {
     return front->connections;
 }
-int sj_front_calls(const sj_front *front) {
-    return front->calls;
-}

@@ -57,7 +57,6 @@ void sj_front_quiesce(sj_front *front);
 // Cuts what still runs and closes every handle on the loop; *front is freed once the loop has run its closing callbacks.
 void sj_front_close(sj_front **front);
 int sj_front_connections(const sj_front *front);
-int sj_front_calls(const sj_front *front);
 
 // ---- answering. Each may be called from anywhere on the thread, also from inside curl's callbacks ------------------------------
 // A whole answer; everything is copied. Fields that MHD owns (Content-Length, Connection ...) must not be in headers.

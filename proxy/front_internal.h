@@ -108,7 +108,7 @@ struct sj_front {
     int64_t sweep_at_ms; // 0: not armed
     wait_list waits[WAIT_KINDS];
     conn *all;
-    int connections, calls;
+    int connections;
     bool quiescing, closing;
     int open_handles; // handles on the loop that keep the front's memory
     conn *adding;     // being handed to MHD

@@ -43,7 +43,6 @@ void *call_on_uri(void *cls, const char *uri, struct MHD_Connection *mhd) {
     }
     call->target.n--; // the NUL is there, but not counted
     c->call = call;
-    c->front->calls++;
     conn_wait(c, WAIT_HEADER);
     return call;
 }
@@ -60,7 +59,6 @@ void call_on_completed(void *cls, struct MHD_Connection *mhd, void **con_cls,
     conn *c = call->conn;
     call->phase = PHASE_OVER;
     c->call = NULL;
-    c->front->calls--;
     call_forget_in_lists(call);
     conn_watch(c, c->doomed || !c->watched ? 0 : UV_DISCONNECT);
     if (!c->doomed)

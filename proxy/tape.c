@@ -194,13 +194,6 @@ static bool may_join(const sj_tape *tape) {
     return !tape->spoiled && taken < SJ_TAPE_SEATS;
 }
 
-bool sj_tape_may_join(sj_tape *tape) {
-    pthread_mutex_lock(&tape->mutex);
-    bool may = may_join(tape);
-    pthread_mutex_unlock(&tape->mutex);
-    return may;
-}
-
 int sj_tape_join(sj_tape *tape, sj_tape_place reader) {
     pthread_mutex_lock(&tape->mutex);
     int at = may_join(tape) ? 0 : -1;
@@ -223,21 +216,12 @@ int sj_tape_readers(sj_tape *tape) {
     return readers;
 }
 
-static bool copy_headers(const sj_headers *from, sj_headers *to) {
-    sj_headers_init(to);
-    bool ok = true;
-    for (size_t i = 0; ok && i < from->count; i++) {
-        sj_header header = sj_headers_at(from, i);
-        ok = sj_headers_add(to, header.name, header.value);
-    }
-    return ok;
-}
-
 void sj_tape_head(sj_tape *tape, int status, const sj_headers *headers, int64_t content_length,
                   const char *target, sj_tape_news *news) {
     *news = (sj_tape_news){0};
     sj_tape_begin begin = {.status = status, .content_length = content_length, .target = strdup(target)};
-    bool ok = begin.target && copy_headers(headers, &begin.headers);
+    sj_headers_init(&begin.headers);
+    bool ok = begin.target && sj_headers_add_all(&begin.headers, headers);
     pthread_mutex_lock(&tape->mutex);
     assert(!tape->has_begun);
     tape->begin = begin;

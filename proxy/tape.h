@@ -32,9 +32,8 @@ const char *sj_tape_request_id(const sj_tape *tape);
 sj_tape_place sj_tape_writer(const sj_tape *tape);
 
 // ---- the writer's thread --------------------------------------------------------------------------------------------------------
-// False: full, or the beginning is no longer there.
-bool sj_tape_may_join(sj_tape *tape);
-int sj_tape_join(sj_tape *tape, sj_tape_place reader); // his seat, or -1
+// His seat; -1: it is full, or the beginning is no longer there.
+int sj_tape_join(sj_tape *tape, sj_tape_place reader);
 int sj_tape_readers(sj_tape *tape);
 // Once. content_length: -1 unknown.
 void sj_tape_head(sj_tape *tape, int status, const sj_headers *headers, int64_t content_length, const char *target, sj_tape_news *news);

@@ -82,6 +82,28 @@ static void no_more_wait_than_the_queue_holds(void **unused) {
     bench_free(&b);
 }
 
+// Its place among those who wait is the same one, whatever it waits for.
+static void a_place_is_kept_from_the_reopening_to_the_line(void **unused) {
+    (void)unused;
+    sj_target_rules rules = {sj_breaker_rules_default, sj_budget_rules_default};
+    bench b = bench_with(1, &rules, 1, 2);
+    int64_t until = open_up(&b, 0);
+    bench second = bench_beside(&b, 2), third = bench_beside(&b, 3);
+    gives(&b, go(&b), "");
+    gives(&second, go(&second), "");
+    wakes_after(&b, until - b.now, "breaker a half_open; start 1 a");
+    third.now = second.now = b.now;
+    gives(&third, go(&third), "queued a");
+    gives(&second, ring(&second), "queued a"); // the last place was its own, and it came before the third
+    gives(&b, answer(&b, 200), "grant 2; deliver 1");
+    gives(&second, gone(&second), "grant 3");
+    gives(&third, gone(&third), "");
+    left(&second);
+    left(&third);
+    over(&b);
+    bench_free(&b);
+}
+
 static void does_not_wait_beyond_the_deadline(void **unused) {
     (void)unused;
     bench b = bench_new(1);
@@ -433,6 +455,7 @@ int main(void) {
         cmocka_unit_test(fails_at_once_when_told_so),
         cmocka_unit_test(max_open_wait_is_what_it_says),
         cmocka_unit_test(no_more_wait_than_the_queue_holds),
+        cmocka_unit_test(a_place_is_kept_from_the_reopening_to_the_line),
         cmocka_unit_test(does_not_wait_beyond_the_deadline),
         cmocka_unit_test(the_wait_is_bounded_over_the_whole_exchange),
         cmocka_unit_test(looks_again_while_all_probes_are_out),
